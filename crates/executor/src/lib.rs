@@ -1,1 +1,3 @@
-//! (being written)
+//! Core of the built-in executors (being written).
+
+pub mod io;

@@ -1,1 +1,3 @@
-//! (being written)
+//! Core of a follower (being written).
+
+pub mod io;

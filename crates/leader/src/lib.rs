@@ -1,1 +1,5 @@
-//! (being written)
+//! Core of a leader (being written).
+
+pub mod io;
+pub mod metrics;
+pub mod view;

@@ -1,0 +1,263 @@
+//! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
+
+use std::{path::PathBuf, sync::Arc};
+use tepui_model::{
+    RequestId, StreamId,
+    container::{ContainerEvent, ContainerId, LaunchSpec},
+};
+use tepui_protocol::{
+    internal,
+    peer::{PeerMessage, Pid},
+    v1::{self, agent, executor},
+};
+
+/// Who asks, once authenticated.
+pub type Principal = Arc<str>;
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time passed; see `Follower::next_deadline`.
+    Tick,
+    /// Leader detection has news. `None`: nobody leads.
+    LeaderDetected(Option<Pid>),
+    /// A libprocess message (from a leader; later from v0 executors).
+    Peer {
+        /// Sender.
+        from: Pid,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// The link to a process broke or could not be made.
+    LinkBroken {
+        /// The peer.
+        pid: Pid,
+    },
+    /// `SUBSCRIBE` on the v1 executor API. On success the answer is [`Effect::OpenStream`].
+    ExecutorSubscribe {
+        /// Handle for the reply.
+        request: RequestId,
+        /// Fresh stream for the events.
+        stream: StreamId,
+        /// The call.
+        call: Box<executor::Call>,
+    },
+    /// Any other executor call over HTTP.
+    ExecutorCall {
+        /// Handle for the reply.
+        request: RequestId,
+        /// The call.
+        call: Box<executor::Call>,
+    },
+    /// An executor's stream ended.
+    StreamClosed {
+        /// Which.
+        stream: StreamId,
+    },
+    /// A call (SUBSCRIBE included) of an executor that runs in this process.
+    LocalExecutorCall {
+        /// Its container.
+        container: ContainerId,
+        /// The call.
+        call: Box<executor::Call>,
+    },
+    /// News of a container this core launched.
+    Container {
+        /// Which.
+        container: ContainerId,
+        /// What happened.
+        event: ContainerEvent,
+    },
+    /// How full the disk of the work dir is, `0.0..=1.0`; sent every `--disk_watch_interval`.
+    DiskUsage(f64),
+    /// A directory was removed (or could not be).
+    Removed {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: Option<String>,
+    },
+    /// A call of the v1 operator API that changes something. Reads are answered from the view.
+    Operator {
+        /// Handle for the reply.
+        request: RequestId,
+        /// The call.
+        call: Box<agent::Call>,
+        /// Authenticated principal.
+        principal: Option<Principal>,
+    },
+    /// SIGUSR1 or an operator: unregister from the leader and stop.
+    Shutdown {
+        /// For the log and the leader.
+        reason: String,
+    },
+}
+
+/// One thing to do, in order; those after a [`Effect::Persist`] wait until it is durable.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make durable.
+    Persist(Checkpoint),
+    /// Answer 200 with a chunked RecordIO stream.
+    OpenStream {
+        /// The request to answer.
+        request: RequestId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// An event for an executor.
+    Event {
+        /// Which one.
+        to: ExecutorPeer,
+        /// What.
+        event: Box<executor::Event>,
+    },
+    /// End a stream after what was sent on it.
+    CloseStream {
+        /// Which.
+        stream: StreamId,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        reply: Reply,
+    },
+    /// One libprocess message from `slave(1)` at our address.
+    Send {
+        /// To whom.
+        to: Pid,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Start an executor core in this process for a container that has no process of its own.
+    StartLocalExecutor(Box<LocalExecutor>),
+    /// Forget a local executor.
+    StopLocalExecutor {
+        /// Its container.
+        container: ContainerId,
+    },
+    /// Start a container.
+    Launch(Box<LaunchSpec>),
+    /// Kill a container and everything in it; ends in `ContainerEvent::Exited`.
+    Destroy {
+        /// Which.
+        container: ContainerId,
+    },
+    /// Remove a directory tree (sandbox garbage collection). Answered with [`Input::Removed`].
+    Remove {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Make a directory known to `/files/*` under a virtual path (`/frameworks/F/executors/E/runs/latest`, …).
+    Attach {
+        /// Real directory.
+        path: PathBuf,
+        /// Virtual path.
+        name: String,
+    },
+    /// Take back an [`Effect::Attach`].
+    Detach {
+        /// Virtual path.
+        name: String,
+    },
+    /// End this process with status 0 (`false`) or 1 (`true`).
+    Stop {
+        /// Whether it is a failure.
+        failed: bool,
+    },
+    /// Worth a line in the log.
+    Log(Notice),
+}
+
+/// Where an executor listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ExecutorPeer {
+    /// A v1 executor's HTTP stream.
+    Stream(StreamId),
+    /// An executor core in this process.
+    Local(ContainerId),
+}
+
+/// An executor that this process runs itself: the command executor or the default executor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalExecutor {
+    /// Container of the executor; tasks of the default executor are nested in it.
+    pub container: ContainerId,
+    /// Which executor it is (its `type` is DEFAULT, or it stands for a command task).
+    pub info: v1::ExecutorInfo,
+    /// Its framework.
+    pub framework: v1::FrameworkInfo,
+    /// Sandbox of the executor.
+    pub sandbox: PathBuf,
+    /// User that tasks run as when they name none.
+    pub user: Option<String>,
+    /// Environment that every task gets before its own variables.
+    pub environment: Vec<(String, String)>,
+    /// Kill grace period when a task's kill policy has none (`--executor_shutdown_grace_period`).
+    pub shutdown_grace_period: std::time::Duration,
+}
+
+/// Answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// 202, no body.
+    Accepted,
+    /// 200, no body.
+    Ok,
+    /// 200 with a typed body.
+    Response(Box<agent::Response>),
+    /// An error with a text body.
+    Error {
+        /// 400, 403, 404, 409, 501, 503.
+        status: u16,
+        /// For the one who asked.
+        message: String,
+    },
+}
+
+/// What must survive a follower's restart. The layout on disk is the reference's
+/// (`src/slave/paths.cpp`); recovery from it comes with the availability work.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checkpoint {
+    /// `meta/slaves/<id>/slave.info`.
+    Follower(Box<v1::AgentInfo>),
+    /// A status update to be retried until acknowledged, checkpointing frameworks only.
+    StatusUpdate(Box<internal::StatusUpdate>),
+}
+
+/// What the log should say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// How bad.
+    pub level: Level,
+    /// A full sentence without the time.
+    pub text: String,
+}
+
+/// Level of a [`Notice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Routine of one entity.
+    Debug,
+    /// Something an operator may want to follow.
+    Info,
+    /// Something is wrong with a peer or a request.
+    Warning,
+}
+
+/// Where a core puts its effects.
+#[derive(Debug, Default)]
+pub struct Effects(pub Vec<Effect>);
+
+impl Effects {
+    /// Adds one.
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+    /// Takes all.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.0.drain(..)
+    }
+}

@@ -1,0 +1,224 @@
+//! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
+
+use std::sync::Arc;
+use tepui_model::{RequestId, StreamId};
+use tepui_protocol::{
+    internal,
+    peer::{PeerMessage, Pid},
+    v1::{master, scheduler},
+};
+
+/// Who asks, once authenticated.
+pub type Principal = Arc<str>;
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time passed; see `Leader::next_deadline`.
+    Tick,
+    /// `SUBSCRIBE` on the v1 scheduler API. `stream` is fresh; on success the answer is
+    /// [`Effect::OpenStream`], otherwise [`Effect::Reply`].
+    Subscribe {
+        /// Handle for the reply.
+        request: RequestId,
+        /// Stream that will carry the events if accepted.
+        stream: StreamId,
+        /// The whole call (its `type` is `SUBSCRIBE`).
+        call: Box<scheduler::Call>,
+        /// Authenticated principal.
+        principal: Option<Principal>,
+    },
+    /// Any other call on the v1 scheduler API.
+    Call {
+        /// Handle for the reply.
+        request: RequestId,
+        /// `Mesos-Stream-Id` header as sent.
+        stream_id: Option<String>,
+        /// The call.
+        call: Box<scheduler::Call>,
+        /// Authenticated principal.
+        principal: Option<Principal>,
+    },
+    /// The peer closed a stream, or it could not keep up.
+    StreamClosed {
+        /// Which.
+        stream: StreamId,
+    },
+    /// A libprocess message (followers; later v0 drivers).
+    Peer {
+        /// Sender.
+        from: Pid,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// The last link to a process broke or could not be made.
+    LinkBroken {
+        /// The peer.
+        pid: Pid,
+    },
+    /// A call of the v1 operator API that changes something, or an endpoint that maps to one.
+    /// Reads are answered from the view without coming here.
+    Operator {
+        /// Handle for the reply.
+        request: RequestId,
+        /// The call.
+        call: Box<master::Call>,
+        /// Which edge it came through; error texts differ.
+        via: Via,
+        /// Authenticated principal.
+        principal: Option<Principal>,
+    },
+    /// `SUBSCRIBE` on the v1 operator API. Answered with [`Effect::OpenStream`] and
+    /// [`Effect::OperatorSnapshot`].
+    OperatorSubscribe {
+        /// Handle for the reply.
+        request: RequestId,
+        /// Stream for the events.
+        stream: StreamId,
+        /// Authenticated principal.
+        principal: Option<Principal>,
+    },
+}
+
+/// Which edge an operator request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// `POST /api/v1`.
+    V1,
+    /// An older endpoint of its own (`/teardown`, `/reserve`, `/machine/down`, …).
+    Endpoint,
+}
+
+/// One thing to do. Effects are carried out in order; those after a [`Effect::Persist`] wait until
+/// it is durable (the outbox in `tepui-journal`).
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make durable.
+    Persist(RegistryChange),
+    /// Answer 200 with a chunked RecordIO stream and the header `Mesos-Stream-Id: stream`.
+    OpenStream {
+        /// The request to answer.
+        request: RequestId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// One event on a scheduler's stream.
+    Event {
+        /// Where.
+        stream: StreamId,
+        /// What. Shared: the same event may go to many.
+        event: Arc<scheduler::Event>,
+    },
+    /// First record of an operator's stream: `SUBSCRIBED` with the state of the view that is
+    /// published right after this batch of effects. Later operator events follow it.
+    OperatorSnapshot {
+        /// Where.
+        stream: StreamId,
+    },
+    /// One event for every operator stream that has had its snapshot.
+    OperatorEvent(Arc<master::Event>),
+    /// End a stream after what was sent on it.
+    CloseStream {
+        /// Which.
+        stream: StreamId,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        reply: Reply,
+    },
+    /// One libprocess message.
+    Send {
+        /// To whom.
+        to: Pid,
+        /// Name of the sending process at our address: `master` or `slave-observer(N)`.
+        from: ProcessName,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Worth a line in the log.
+    Log(Notice),
+}
+
+/// Name under which the leader sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessName {
+    /// `master`
+    Leader,
+    /// `slave-observer(N)`: the reference pings each follower from a process of its own.
+    Observer(u64),
+}
+
+/// Answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// 202, no body.
+    Accepted,
+    /// 200, no body.
+    Ok,
+    /// 200 with a typed body.
+    Response(Box<master::Response>),
+    /// 200 with a typed body, scheduler API.
+    SchedulerResponse(Box<scheduler::Response>),
+    /// An error with a text body.
+    Error {
+        /// 400, 403, 404, 409, 501, 503.
+        status: u16,
+        /// For the one who asked.
+        message: String,
+    },
+}
+
+/// What must survive a leader.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RegistryChange {
+    /// This process became the leader (its `MasterInfo`).
+    Leader(Box<tepui_protocol::v1::MasterInfo>),
+    /// A follower was admitted, or its info changed.
+    AdmitFollower(Box<tepui_protocol::v1::AgentInfo>),
+    /// A follower left or was removed for good.
+    RemoveFollower(tepui_model::FollowerId),
+    /// A follower did not answer in time.
+    FollowerUnreachable(internal::registry::UnreachableSlave),
+    /// It came back.
+    FollowerReachable(Box<tepui_protocol::v1::AgentInfo>),
+    /// An operator declared it gone.
+    FollowerGone(internal::registry::GoneSlave),
+}
+
+/// What the log should say; the shell turns it into structured fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// How bad.
+    pub level: Level,
+    /// A full sentence without the time.
+    pub text: String,
+}
+
+/// Level of a [`Notice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Routine of one entity.
+    Debug,
+    /// Something an operator may want to follow.
+    Info,
+    /// Something is wrong with a peer or a request.
+    Warning,
+}
+
+/// Where a core puts its effects.
+#[derive(Debug, Default)]
+pub struct Effects(pub Vec<Effect>);
+
+impl Effects {
+    /// Adds one.
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+    /// Takes all.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.0.drain(..)
+    }
+}

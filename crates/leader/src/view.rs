@@ -1,0 +1,116 @@
+//! The immutable picture of the cluster that every reader gets.
+//!
+//! Publishing one costs what changed: the maps are persistent and share all that did not. Readers
+//! hold an `Arc<View>` for as long as they like and never hold up scheduling.
+
+use crate::metrics::Metrics;
+use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
+use std::sync::Arc;
+use tepui_model::{ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time};
+use tepui_protocol::{peer::Pid, v1};
+
+/// The cluster at one moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The moment.
+    pub at: Time,
+    /// What never changes while this leader leads.
+    pub leader: Arc<LeaderFacts>,
+    /// Frameworks that are subscribed, or disconnected within their failover timeout.
+    pub frameworks: RedBlackTreeMapSync<FrameworkId, Arc<FrameworkView>>,
+    /// Oldest first; bounded by `--max_completed_frameworks`.
+    pub completed_frameworks: QueueSync<Arc<FrameworkView>>,
+    /// Registered followers.
+    pub followers: RedBlackTreeMapSync<FollowerId, Arc<FollowerView>>,
+    /// Admitted before a leader failover, not seen again yet.
+    pub recovered_followers: RedBlackTreeMapSync<FollowerId, Arc<v1::AgentInfo>>,
+    /// Did not answer in time; when.
+    pub unreachable_followers: RedBlackTreeMapSync<FollowerId, Time>,
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What never changes while a leader leads.
+#[derive(Debug, Clone)]
+pub struct LeaderFacts {
+    /// Id, address, version, domain, capabilities.
+    pub info: v1::MasterInfo,
+    /// `--cluster`.
+    pub cluster: Option<String>,
+    /// Process start.
+    pub started: Time,
+    /// When it was elected.
+    pub elected: Time,
+    /// Flags in force by name, secrets already masked.
+    pub flags: std::collections::BTreeMap<String, String>,
+}
+
+/// One framework.
+#[derive(Debug, Clone)]
+pub struct FrameworkView {
+    /// As it subscribed, with its id.
+    pub info: Arc<v1::FrameworkInfo>,
+    /// Its id.
+    pub id: FrameworkId,
+    /// v0 drivers have one; v1 schedulers do not.
+    pub pid: Option<Pid>,
+    /// Known only from followers that re-registered after a failover.
+    pub recovered: bool,
+    /// Has a stream (or link).
+    pub connected: bool,
+    /// Gets offers.
+    pub active: bool,
+    /// First subscription.
+    pub registered: Time,
+    /// Last subscription, when there was more than one.
+    pub reregistered: Option<Time>,
+    /// When it was completed.
+    pub unregistered: Option<Time>,
+    /// Tasks that are not terminal or whose terminal update is unacknowledged.
+    pub tasks: RedBlackTreeMapSync<TaskId, Arc<v1::Task>>,
+    /// Tasks on unreachable followers.
+    pub unreachable_tasks: RedBlackTreeMapSync<TaskId, Arc<v1::Task>>,
+    /// Oldest first; bounded by `--max_completed_tasks_per_framework`.
+    pub completed_tasks: QueueSync<Arc<v1::Task>>,
+    /// Offers it holds.
+    pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    /// Executors by follower.
+    pub executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
+    /// Resources its tasks and executors use.
+    pub used: Arc<Vec<v1::Resource>>,
+    /// Resources it holds in offers.
+    pub offered: Arc<Vec<v1::Resource>>,
+    /// Roles it suppressed.
+    pub suppressed_roles: Arc<Vec<String>>,
+}
+
+/// One follower.
+#[derive(Debug, Clone)]
+pub struct FollowerView {
+    /// As it registered, with its id.
+    pub info: Arc<v1::AgentInfo>,
+    /// Its id.
+    pub id: FollowerId,
+    /// Where it listens.
+    pub pid: Pid,
+    /// Its version.
+    pub version: String,
+    /// Capabilities it registered with.
+    pub capabilities: Arc<Vec<v1::agent_info::Capability>>,
+    /// First registration with this leader.
+    pub registered: Time,
+    /// Last re-registration.
+    pub reregistered: Option<Time>,
+    /// Has a link.
+    pub connected: bool,
+    /// Its resources are offered.
+    pub active: bool,
+    /// All its resources, post-refinement format.
+    pub total: Arc<Vec<v1::Resource>>,
+    /// In offers.
+    pub offered: Arc<Vec<v1::Resource>>,
+    /// Used by tasks and executors, by framework.
+    pub used: Arc<std::collections::BTreeMap<FrameworkId, Vec<v1::Resource>>>,
+    /// Offers out on it.
+    pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+}
