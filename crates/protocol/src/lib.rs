@@ -10,6 +10,7 @@
 pub mod json;
 pub mod libprocess;
 pub mod peer;
+mod raw;
 pub mod recordio;
 mod schema;
 pub mod v0;

@@ -1,1 +1,174 @@
-//! (being written)
+//! One-way messages between libprocess peers: HTTP requests whose path names the process and the
+//! message, and whose headers name the sender (`3rdparty/libprocess/src/encoder.hpp`,
+//! `process.cpp`).
+
+use crate::peer::{InvalidPid, Pid};
+
+const AGENT_PREFIX: &str = "libprocess/";
+
+/// The whole request that carries a message, ready to be written to a connection.
+///
+/// Peers tell libprocess requests by their first header, so the order of headers matters, and some
+/// only read a body that is one chunk. An empty body has no chunk and no length.
+pub fn request(from: &Pid, to: &Pid, message: &str, body: &[u8]) -> Vec<u8> {
+    let slash = if to.name.is_empty() { "" } else { "/" };
+    let head = format!(
+        "POST {slash}{}/{message} HTTP/1.1\r\n\
+         User-Agent: {AGENT_PREFIX}{from}\r\n\
+         Libprocess-From: {from}\r\n\
+         Connection: Keep-Alive\r\n\
+         Host: {}\r\n",
+        to.name, to.address,
+    );
+    let mut request = head.into_bytes();
+    if body.is_empty() {
+        request.extend_from_slice(b"\r\n");
+        return request;
+    }
+    request.reserve(body.len() + 64);
+    let chunk = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+    request.extend_from_slice(chunk.as_bytes());
+    request.extend_from_slice(body);
+    request.extend_from_slice(b"\r\n0\r\n\r\n");
+    request
+}
+
+/// What the head of a received message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Name of the process it is for (`master`, `slave(1)`).
+    pub process: String,
+    /// Name of the message (`mesos.internal.PingSlaveMessage`).
+    pub message: String,
+    /// Who sent it, and where answers go.
+    pub from: Pid,
+}
+
+/// A request claims to be a libprocess message and is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The sender is not an address.
+    #[error("Failed to determine sender from request headers: {0}")]
+    Sender(#[from] InvalidPid),
+    /// The path is not `/PROCESS/MESSAGE`.
+    #[error("Failed to decode URL path '{0}'")]
+    Path(String),
+}
+
+/// Whether a request is a libprocess message, and whose.
+///
+/// `Ok(None)`: an ordinary HTTP request. It is a message if it is a POST that either names a
+/// libprocess sender as its user agent or has the header `Libprocess-From`, which wins.
+pub fn recognise(
+    method: &str,
+    path: &str,
+    user_agent: Option<&str>,
+    libprocess_from: Option<&str>,
+) -> Result<Option<Envelope>, EnvelopeError> {
+    let agent = user_agent.and_then(|agent| agent.strip_prefix(AGENT_PREFIX));
+    let sender = libprocess_from.map(str::trim).or(agent);
+    let (Some(sender), "POST") = (sender, method) else {
+        return Ok(None);
+    };
+    let from = sender.parse()?;
+    let invalid = || EnvelopeError::Path(path.to_owned());
+    let (process, message) = path
+        .strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .ok_or_else(invalid)?;
+    let process = percent_decode(process).ok_or_else(invalid)?;
+    Ok(Some(Envelope {
+        process,
+        message: message.to_owned(),
+        from,
+    }))
+}
+
+/// Undoes percent-encoding, and `+` for a space.
+pub fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => hex(bytes.next()?)? * 16 + hex(bytes.next()?)?,
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pid(text: &str) -> Pid {
+        text.parse().expect("a process address")
+    }
+
+    #[test]
+    fn a_request_has_the_bytes_peers_expect() {
+        let (from, to) = (pid("slave(1)@127.0.0.1:5051"), pid("master@127.0.0.1:5050"));
+        let body = [b'x'; 26];
+        let request = request(&from, &to, "mesos.internal.PongSlaveMessage", &body);
+        let expected = "POST /master/mesos.internal.PongSlaveMessage HTTP/1.1\r\n\
+            User-Agent: libprocess/slave(1)@127.0.0.1:5051\r\n\
+            Libprocess-From: slave(1)@127.0.0.1:5051\r\n\
+            Connection: Keep-Alive\r\n\
+            Host: 127.0.0.1:5050\r\n\
+            Transfer-Encoding: chunked\r\n\r\n\
+            1a\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n0\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&request), expected);
+    }
+
+    #[test]
+    fn an_empty_body_is_not_chunked() {
+        let peer = pid("a@[::1]:5051");
+        let request = request(&peer, &peer, "M", b"");
+        let text = String::from_utf8_lossy(&request);
+        assert!(text.ends_with("Host: [::1]:5051\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn messages_are_told_from_other_requests() {
+        let agent = Some("libprocess/slave(1)@127.0.0.1:5051");
+        let path = "/slave%281%29/mesos.internal.PingSlaveMessage";
+        let envelope = Envelope {
+            process: "slave(1)".to_owned(),
+            message: "mesos.internal.PingSlaveMessage".to_owned(),
+            from: pid("slave(1)@127.0.0.1:5051"),
+        };
+        assert_eq!(
+            recognise("POST", path, agent, None),
+            Ok(Some(envelope.clone()))
+        );
+        let from = Some(" scheduler-1@10.0.0.1:9 ");
+        let other = Envelope {
+            from: pid("scheduler-1@10.0.0.1:9"),
+            ..envelope
+        };
+        assert_eq!(recognise("POST", path, agent, from), Ok(Some(other)));
+        assert_eq!(recognise("GET", path, agent, from), Ok(None));
+        assert_eq!(recognise("POST", path, Some("curl/8"), None), Ok(None));
+        assert_eq!(recognise("POST", path, None, None), Ok(None));
+    }
+
+    #[test]
+    fn broken_messages_are_errors() {
+        let agent = Some("libprocess/x@127.0.0.1:1");
+        for path in [
+            "", "/", "/master", "master/M", "/%/M", "/%4/M", "/%zz/M", "/%ff/M",
+        ] {
+            let result = recognise("POST", path, agent, None);
+            assert!(matches!(result, Err(EnvelopeError::Path(_))), "{path}");
+        }
+        let result = recognise("POST", "/master/M", Some("libprocess/nobody"), None);
+        assert!(matches!(result, Err(EnvelopeError::Sender(_))));
+    }
+}

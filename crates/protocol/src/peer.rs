@@ -1,6 +1,6 @@
 //! libprocess peers: the [`Pid`] that names one and the [`PeerMessage`]s that travel between them.
 
-use crate::{internal as i, v1, wire};
+use crate::{internal as i, json::Names, v0, v1, wire};
 use bytes::Bytes;
 use prost::Message;
 use std::{fmt, net::SocketAddr, str::FromStr};
@@ -25,7 +25,10 @@ impl FromStr for Pid {
         let invalid = || InvalidPid(text.to_owned());
         let (name, address) = text.rsplit_once('@').ok_or_else(invalid)?;
         let address = address.parse().map_err(|_| invalid())?;
-        Ok(Self { name: name.to_owned(), address })
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+        })
     }
 }
 
@@ -51,6 +54,9 @@ pub enum PeerMessageError {
     },
 }
 
+/// The one message whose bytes differ between the APIs.
+const SCHEDULER_CALL: &str = "mesos.scheduler.Call";
+
 macro_rules! peer_messages {
     ($($variant:ident($type:ty) = $name:literal),* $(,)?) => {
         /// Every message that libprocess peers exchange, by its name on the wire.
@@ -65,12 +71,20 @@ macro_rules! peer_messages {
             }
             /// The body.
             pub fn encode(&self) -> Vec<u8> {
-                match self { $(Self::$variant(m) => m.encode_to_vec()),* }
+                let body = match self { $(Self::$variant(m) => m.encode_to_vec()),* };
+                if matches!(self, Self::SchedulerCall(_)) {
+                    return v0::scheduler_call_to_v0(body);
+                }
+                body
             }
             /// Reads the body of the message called `name`.
             pub fn decode(name: &str, body: Bytes) -> Result<Self, PeerMessageError> {
+                let body = match name {
+                    SCHEDULER_CALL => v0::scheduler_call_from_v0(body),
+                    _ => body,
+                };
                 match name {
-                    $($name => wire::decode::<$type>(body)
+                    $($name => wire::decode_with::<$type>(body, Names::V0)
                         .map(|m| Self::$variant(Box::new(m)))
                         .map_err(|source| PeerMessageError::Malformed { name: $name, source }),)*
                     _ => Err(PeerMessageError::UnknownName(name.to_owned())),
