@@ -19,11 +19,17 @@ pub struct ContainerId {
 impl ContainerId {
     /// A top-level container.
     pub fn top(value: impl Into<Arc<str>>) -> Self {
-        Self { value: value.into(), parent: None }
+        Self {
+            value: value.into(),
+            parent: None,
+        }
     }
     /// A container nested in this one.
     pub fn nested(&self, value: impl Into<Arc<str>>) -> Self {
-        Self { value: value.into(), parent: Some(Arc::new(self.clone())) }
+        Self {
+            value: value.into(),
+            parent: Some(Arc::new(self.clone())),
+        }
     }
     /// The outermost ancestor's value.
     pub fn root(&self) -> &str {
@@ -31,13 +37,19 @@ impl ContainerId {
     }
     /// As it stands on the wire.
     pub fn to_proto(&self) -> v1::ContainerId {
-        v1::ContainerId { value: self.value.to_string(), parent: self.parent.as_ref().map(|p| Box::new(p.to_proto())) }
+        v1::ContainerId {
+            value: self.value.to_string(),
+            parent: self.parent.as_ref().map(|p| Box::new(p.to_proto())),
+        }
     }
 }
 
 impl From<&v1::ContainerId> for ContainerId {
     fn from(id: &v1::ContainerId) -> Self {
-        Self { value: id.value.as_str().into(), parent: id.parent.as_ref().map(|p| Arc::new((&**p).into())) }
+        Self {
+            value: id.value.as_str().into(),
+            parent: id.parent.as_ref().map(|p| Arc::new((&**p).into())),
+        }
     }
 }
 

@@ -30,7 +30,10 @@ impl ops::Add<Duration> for Time {
     type Output = Time;
     /// Saturates: a deadline of centuries is "never".
     fn add(self, rhs: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
