@@ -425,7 +425,6 @@ const RENAMED_AGENT_ID: &[&str] = &[
     "Task",
     "TaskInfo",
     "TaskStatus",
-    "executor.Event.Subscribed",
     "master.Call.CreateVolumes",
     "master.Call.DeactivateAgent",
     "master.Call.DestroyVolumes",
@@ -498,10 +497,13 @@ mod tests {
             ("agent_info", RENAMED_AGENT_INFO),
         ];
         for (field, messages) in lists {
-            for message in messages {
-                let message = schema.message_named(&format!("mesos.v1.{message}"));
+            for path in messages {
+                let message = schema.message_named(&format!("mesos.v1.{path}"));
                 let found = message.and_then(|m| m.field_named(field, Names::V1));
-                assert!(found.is_some_and(|f| f.name(Names::V0).starts_with("slave_")), "{path} {field}");
+                assert!(
+                    found.is_some_and(|f| f.name(Names::V0).starts_with("slave_")),
+                    "{path} {field}"
+                );
             }
         }
         for (message, field) in ONLY_V0 {
