@@ -10,8 +10,10 @@ use tepui_protocol::v1::executor;
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// Time passed.
+    /// Time passed; see `Executor::next_deadline`.
     Tick,
+    /// The follower can be reached: at the start, and again after it was away.
+    Connected,
     /// The follower says.
     Event(Box<executor::Event>),
     /// News of a container this executor launched.
@@ -37,15 +39,16 @@ pub struct ProbeId(pub u64);
 /// One check to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
-    /// `GET scheme://domain:port/path`; redirects are not followed.
+    /// `GET scheme://host:port/path`; redirects are followed (`docs/health-checks.md`) and the status
+    /// of the last answer is the outcome.
     Http {
         /// `http` or `https` (certificates are not verified, as with the reference's `curl -k`).
         scheme: String,
-        /// Host to connect to.
+        /// Host to connect to; IPv6 addresses stand in brackets.
         host: String,
         /// Port.
         port: u16,
-        /// Path with its leading slash.
+        /// Path with its leading slash; may be empty.
         path: String,
     },
     /// A TCP connection.

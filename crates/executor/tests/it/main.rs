@@ -1,0 +1,7 @@
+//! The executors as their follower sees them: calls, containers and probes out, events in.
+
+mod checks;
+mod command;
+mod group;
+mod harness;
+mod property;
