@@ -1,0 +1,233 @@
+//! The registry on disk: one entry per follower, machine, … instead of the reference's one blob
+//! (`src/master/registrar.cpp`), so that a change costs what it changes.
+//!
+//! Keys are a kind, a slash and an id. Values are the pieces of `mesos.internal.Registry` in
+//! protobuf; put together they are that message again ([`assemble`]), which is also what the
+//! `/registrar(1)/registry` endpoint shows and what a migration from the reference reads.
+
+use prost::Message;
+use tepui_protocol::{
+    internal::{Registry, registry},
+    v1, wire,
+};
+
+/// Version of this format, stored beside it.
+pub const FORMAT: u32 = 1;
+
+const LEADER: &str = "leader";
+const FOLLOWER: &str = "follower/";
+const UNREACHABLE: &str = "unreachable/";
+const GONE: &str = "gone/";
+
+/// One step of a change. All steps of a change are stored together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Sets a key.
+    Put(String, Vec<u8>),
+    /// Removes a key, if it is there.
+    Remove(String),
+}
+
+/// This process became the leader.
+pub fn leader(info: &v1::MasterInfo) -> Vec<Step> {
+    let master = registry::Master { info: info.clone() };
+    vec![Step::Put(LEADER.to_owned(), master.encode_to_vec())]
+}
+
+/// A follower was admitted, came back, or its info changed. One without an id is not stored.
+pub fn admit(info: &v1::AgentInfo) -> Vec<Step> {
+    let Some(id) = &info.id else {
+        return Vec::new();
+    };
+    let follower = registry::Slave {
+        info: info.clone(),
+        ..Default::default()
+    };
+    vec![
+        Step::Remove(key(UNREACHABLE, &id.value)),
+        Step::Put(key(FOLLOWER, &id.value), follower.encode_to_vec()),
+    ]
+}
+
+/// A follower was removed for good.
+pub fn remove(id: &str) -> Vec<Step> {
+    vec![
+        Step::Remove(key(FOLLOWER, id)),
+        Step::Remove(key(UNREACHABLE, id)),
+    ]
+}
+
+/// A follower did not answer in time.
+pub fn unreachable(follower: &registry::UnreachableSlave) -> Vec<Step> {
+    let id = &follower.id.value;
+    vec![
+        Step::Remove(key(FOLLOWER, id)),
+        Step::Put(key(UNREACHABLE, id), follower.encode_to_vec()),
+    ]
+}
+
+/// An operator declared a follower gone.
+pub fn gone(follower: &registry::GoneSlave) -> Vec<Step> {
+    let id = &follower.id.value;
+    let mut steps = remove(id);
+    steps.push(Step::Put(key(GONE, id), follower.encode_to_vec()));
+    steps
+}
+
+fn key(kind: &str, id: &str) -> String {
+    format!("{kind}{id}")
+}
+
+/// A stored entry that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    /// No entry has such a key.
+    #[error("unknown entry '{0}'")]
+    UnknownKey(String),
+    /// The value is not what the key says.
+    #[error("entry '{key}' is damaged: {source}")]
+    Value {
+        /// Which.
+        key: String,
+        /// What is wrong.
+        source: wire::DecodeError,
+    },
+}
+
+/// Puts stored entries together.
+pub fn assemble(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Registry, Corrupt> {
+    let mut all = Registry::default();
+    for (key, value) in entries {
+        add(&mut all, &key, value.into()).map_err(|error| match error {
+            Some(source) => Corrupt::Value { key, source },
+            None => Corrupt::UnknownKey(key),
+        })?;
+    }
+    Ok(all)
+}
+
+/// Adds one entry. An error without a cause: the key is unknown.
+fn add(
+    all: &mut Registry,
+    key: &str,
+    value: bytes::Bytes,
+) -> Result<(), Option<wire::DecodeError>> {
+    if key == LEADER {
+        all.master = Some(wire::decode(value)?);
+    } else if key.starts_with(FOLLOWER) {
+        all.slaves
+            .get_or_insert_default()
+            .slaves
+            .push(wire::decode(value)?);
+    } else if key.starts_with(UNREACHABLE) {
+        all.unreachable
+            .get_or_insert_default()
+            .slaves
+            .push(wire::decode(value)?);
+    } else if key.starts_with(GONE) {
+        all.gone
+            .get_or_insert_default()
+            .slaves
+            .push(wire::decode(value)?);
+    } else {
+        return Err(None);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn agent(id: &str) -> v1::AgentInfo {
+        v1::AgentInfo {
+            hostname: "h".to_owned(),
+            id: Some(v1::AgentId {
+                value: id.to_owned(),
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn at(nanoseconds: i64) -> v1::TimeInfo {
+        v1::TimeInfo { nanoseconds }
+    }
+
+    fn apply(store: &mut BTreeMap<String, Vec<u8>>, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Put(key, value) => store.insert(key, value),
+                Step::Remove(key) => store.remove(&key),
+            };
+        }
+    }
+
+    fn ids(store: &BTreeMap<String, Vec<u8>>) -> [Vec<String>; 3] {
+        let all = assemble(store.clone()).expect("a registry");
+        let admitted = all.slaves.unwrap_or_default().slaves.into_iter();
+        let unreachable = all.unreachable.unwrap_or_default().slaves.into_iter();
+        let gone = all.gone.unwrap_or_default().slaves.into_iter();
+        [
+            admitted.filter_map(|s| Some(s.info.id?.value)).collect(),
+            unreachable.map(|s| s.id.value).collect(),
+            gone.map(|s| s.id.value).collect(),
+        ]
+    }
+
+    #[test]
+    fn a_follower_is_in_one_place_at_a_time() {
+        let mut store = BTreeMap::new();
+        let lists = |store: &_, expected: [&[&str]; 3]| assert_eq!(ids(store), expected);
+        apply(&mut store, admit(&agent("S0")));
+        apply(&mut store, admit(&agent("S1")));
+        lists(&store, [&["S0", "S1"], &[], &[]]);
+        let id = v1::AgentId {
+            value: "S0".to_owned(),
+        };
+        let lost = registry::UnreachableSlave {
+            id: id.clone(),
+            timestamp: at(5),
+            ..Default::default()
+        };
+        apply(&mut store, unreachable(&lost));
+        lists(&store, [&["S1"], &["S0"], &[]]);
+        apply(&mut store, admit(&agent("S0")));
+        lists(&store, [&["S0", "S1"], &[], &[]]);
+        apply(&mut store, unreachable(&lost));
+        apply(
+            &mut store,
+            gone(&registry::GoneSlave {
+                id,
+                timestamp: at(6),
+            }),
+        );
+        lists(&store, [&["S1"], &[], &["S0"]]);
+        apply(&mut store, remove("S1"));
+        lists(&store, [&[], &[], &["S0"]]);
+    }
+
+    #[test]
+    fn the_leader_is_remembered() {
+        let info = v1::MasterInfo {
+            id: "L".to_owned(),
+            port: 5050,
+            ..Default::default()
+        };
+        let mut store = BTreeMap::new();
+        apply(&mut store, leader(&info));
+        let all = assemble(store).expect("a registry");
+        assert_eq!(all.master.map(|master| master.info), Some(info));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let damaged = |key: &str, value: &[u8]| {
+            let error = assemble([(key.to_owned(), value.to_vec())]).expect_err("damaged");
+            error.to_string()
+        };
+        assert_eq!(damaged("what/else", b""), "unknown entry 'what/else'");
+        assert!(damaged("follower/S0", b"\xff").starts_with("entry 'follower/S0' is damaged: "));
+        assert!(damaged("follower/S0", b"").starts_with("entry 'follower/S0' is damaged: "));
+    }
+}

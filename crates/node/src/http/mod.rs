@@ -1,0 +1,26 @@
+//! The HTTP side of a node: one port for the APIs, the endpoints and libprocess messages.
+//!
+//! * [`server`] accepts connections, enforces [`Limits`], reads whole requests and tells messages
+//!   from requests.
+//! * [`Request`] and [`Response`] are what handlers see: whole bodies in, a [`Body`] out.
+//! * [`media`] is content negotiation and the decoding of calls, with the reference's error texts.
+//! * [`Routes`] maps paths, with all the prefixes and aliases that clients use.
+//! * [`stream`] is event streams: chunked RecordIO with a bounded queue each.
+
+mod body;
+mod guard;
+mod limits;
+pub mod media;
+mod request;
+pub mod response;
+mod route;
+pub mod server;
+pub mod stream;
+
+pub use body::Body;
+pub use limits::Limits;
+pub use media::ContentType;
+pub use request::Request;
+pub use response::Response;
+pub use route::Routes;
+pub use server::{Server, Service};

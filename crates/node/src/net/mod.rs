@@ -1,0 +1,10 @@
+//! libprocess peers over TCP: where we listen and what address we announce, and the outbound links
+//! that carry one-way messages.
+//!
+//! Inbound messages arrive on the port that serves HTTP too; [`crate::http`] recognises them.
+
+mod address;
+mod links;
+
+pub use address::{AdvertiseError, Advertised, Listen};
+pub use links::{LinkOptions, Links, LinksEnd};
