@@ -15,7 +15,7 @@ macro_rules! ids {
             /// The text.
             pub fn as_str(&self) -> &str { &self.0 }
             /// As it stands on the wire.
-            pub fn to_proto(&self) -> $proto { $proto { value: self.0.as_ref().to_owned(), ..Default::default() } }
+            pub fn to_proto(&self) -> $proto { $proto { value: self.0.as_ref().to_owned() } }
         }
         impl From<&$proto> for $name {
             fn from(id: &$proto) -> Self { Self(id.value.as_str().into()) }
