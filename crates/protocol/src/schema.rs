@@ -32,6 +32,8 @@ pub(crate) struct Message {
     pub(crate) checks_required: bool,
     /// Number of oneofs.
     pub(crate) oneofs: usize,
+    /// Whether even v1 JSON has the fields that only v0 has, here and below.
+    pub(crate) shows_v0_fields: bool,
     by_number: Vec<(u32, u16)>,
     by_name: [BTreeMap<String, u16>; 2],
 }
@@ -43,7 +45,7 @@ pub(crate) struct Field {
     pub(crate) label: FieldLabel,
     /// Which oneof of its message it belongs to.
     pub(crate) oneof: Option<usize>,
-    /// v0 has this field and v1 does not.
+    /// v0 has this field and v1 does not; see [`Message::shows_v0_fields`].
     pub(crate) only_v0: bool,
     names: [String; 2],
     default_json: Option<[String; 2]>,
@@ -184,13 +186,13 @@ impl Message {
         let by_name = [Names::V1, Names::V0].map(|names| {
             (0u16..)
                 .zip(&fields)
-                .filter(|(_, field)| field.shown(names))
                 .map(|(at, field)| (field.name(names).to_owned(), at))
                 .collect()
         });
         Self {
             checks_required: fields.iter().any(|f| f.label == FieldLabel::Required),
             oneofs: descriptor.oneof_decl.len(),
+            shows_v0_fields: full_name == SHOWS_V0_FIELDS,
             fields,
             by_number,
             by_name,
@@ -204,12 +206,8 @@ impl Field {
         &self.names[names as usize]
     }
 
-    /// Whether a dialect has this field at all.
-    pub(crate) fn shown(&self, names: Names) -> bool {
-        names == Names::V0 || !self.only_v0
-    }
-
-    /// What JSON says while the field is unset: its declared default, unless it is deprecated.
+    /// What JSON says while the field is unset: its declared default, unless it is deprecated, and
+    /// nothing for most lists.
     pub(crate) fn default_json(&self, names: Names) -> Option<&str> {
         self.default_json
             .as_ref()
@@ -239,7 +237,7 @@ impl Field {
                 .and_then(|index| usize::try_from(index).ok()),
             only_v0: ONLY_V0.contains(&(&message[1..], name)),
             names: [name.to_owned(), v0_field_name(&message[1..], name)],
-            default_json: default_json(field),
+            default_json: default_json(&message[1..], field),
         }
     }
 }
@@ -377,15 +375,18 @@ fn mark_required(messages: &mut [Message]) {
     }
 }
 
-fn default_json(field: &FieldDescriptorProto) -> Option<[String; 2]> {
-    let text = field.default_value.as_deref()?;
-    if field
+fn default_json(message: &str, field: &FieldDescriptorProto) -> Option<[String; 2]> {
+    let deprecated = field
         .options
         .as_ref()
-        .is_some_and(|options| options.deprecated())
-    {
+        .is_some_and(|options| options.deprecated());
+    if deprecated {
         return None;
     }
+    if field.label() == Label::Repeated && SHOWS_EMPTY_LISTS.contains(&message) {
+        return Some(["[]".to_owned(), "[]".to_owned()]);
+    }
+    let text = field.default_value.as_deref()?;
     let same = |text: String| [text.clone(), text];
     Some(match field.r#type() {
         Type::String => {
@@ -413,6 +414,22 @@ fn default_json(field: &FieldDescriptorProto) -> Option<[String; 2]> {
 const ONLY_V0: &[(&str, &str)] = &[
     ("mesos.v1.AgentInfo", "checkpoint"),
     ("mesos.v1.scheduler.Call.Subscribe", "force"),
+];
+
+/// The message in which the reference shows v0's fields in v1 JSON after all: a leader writes its
+/// agents from v0 messages, and only renames (`asV1Protobuf` in `src/common/http.cpp`).
+const SHOWS_V0_FIELDS: &str = ".mesos.v1.master.Response.GetAgents";
+
+/// Messages whose lists JSON shows even when they are empty, except deprecated ones: these are
+/// written by hand (`src/master/readonly_handler.cpp`, `src/slave/http.cpp`).
+const SHOWS_EMPTY_LISTS: &[&str] = &[
+    "mesos.v1.agent.Response.GetExecutors",
+    "mesos.v1.agent.Response.GetFrameworks",
+    "mesos.v1.agent.Response.GetTasks",
+    "mesos.v1.master.Response.GetAgents",
+    "mesos.v1.master.Response.GetExecutors",
+    "mesos.v1.master.Response.GetFrameworks",
+    "mesos.v1.master.Response.GetTasks",
 ];
 
 /// Messages of `mesos.v1` whose field `agent_id` is called `slave_id` in v0.
@@ -509,7 +526,6 @@ mod tests {
         for (message, field) in ONLY_V0 {
             let message = schema.message_named(message);
             assert!(message.is_some_and(|m| m.field_named(field, Names::V0).is_some()));
-            assert!(message.is_some_and(|m| m.field_named(field, Names::V1).is_none()));
         }
         for (_, value) in RENAMED_VALUES {
             let renamed = value.replacen("AGENT", "SLAVE", 1);

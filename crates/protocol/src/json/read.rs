@@ -20,6 +20,7 @@ pub(super) fn message(
 ) -> Result<Vec<u8>, String> {
     let mut reader = Reader {
         names,
+        v0_fields: names == Names::V0,
         depth: 0,
         out: Vec::new(),
     };
@@ -33,6 +34,8 @@ const LENGTH_BYTES: usize = 5;
 
 struct Reader {
     names: Names,
+    /// Whether fields that only v0 has are read here.
+    v0_fields: bool,
     depth: usize,
     out: Vec<u8>,
 }
@@ -46,11 +49,16 @@ enum Num {
 
 impl Reader {
     fn fields(&mut self, table: &Table, object: &Map<String, Value>) -> Result<(), String> {
+        let outer_v0_fields = self.v0_fields;
+        self.v0_fields |= table.shows_v0_fields;
         for (name, value) in object {
-            if let Some(field) = table.field_named(name, self.names) {
+            if let Some(field) = table.field_named(name, self.names)
+                && (self.v0_fields || !field.only_v0)
+            {
                 self.value(field, value)?;
             }
         }
+        self.v0_fields = outer_v0_fields;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub(super) fn message(
 ) -> Result<(), Malformed> {
     Writer {
         names,
+        v0_fields: names == Names::V0,
         out,
         entries: Vec::new(),
         depth: 0,
@@ -29,6 +30,8 @@ pub(super) fn message(
 
 struct Writer<'a, 'o> {
     names: Names,
+    /// Whether fields that only v0 has are shown here.
+    v0_fields: bool,
     out: &'o mut String,
     /// Fields of the messages being written, the innermost one's last.
     entries: Vec<Entry<'a>>,
@@ -41,6 +44,8 @@ impl<'a> Writer<'a, '_> {
             return Err(Malformed);
         }
         self.depth += 1;
+        let outer_v0_fields = self.v0_fields;
+        self.v0_fields |= table.shows_v0_fields;
         let base = self.entries.len();
         raw::gather(schema(), table, parts, &mut self.entries)?;
         self.entries[base..].sort_by_key(|entry| entry.field);
@@ -52,7 +57,7 @@ impl<'a> Writer<'a, '_> {
             while at < end && usize::from(self.entries[at].field) == index {
                 at += 1;
             }
-            if !field.shown(self.names) {
+            if field.only_v0 && !self.v0_fields {
                 continue;
             }
             let default = field.default_json(self.names);
@@ -73,6 +78,7 @@ impl<'a> Writer<'a, '_> {
         }
         self.out.push('}');
         self.entries.truncate(base);
+        self.v0_fields = outer_v0_fields;
         self.depth -= 1;
         Ok(())
     }
