@@ -1,0 +1,366 @@
+//! The recorded requests, sent to our own cluster: the same statuses, headers and shapes.
+//!
+//! A cluster is brought into a state like the recorded ones (a framework that runs tasks, one that is gone, tasks of every
+//! fate), and then every request of `basic`, `operator` and the leading master of `ha` is sent as it was, with recorded ids
+//! and paths exchanged for ours. Values may differ: versions, ids and times do. What else may is listed with its reason in
+//! `tests/data/replay-tolerated.jsonl`; `auth` needs credentials and comes with authentication.
+//!
+//! A line of that file: `request` (the pattern of "FILE TO METHOD PATH NAME", where `*` stands for anything), `what` (`status`,
+//! `header NAME`, `body PATH` with a path pattern of [`tepui_tests::shape`], or `*`), and `why`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tepui_tests::cluster::Cluster;
+use tepui_tests::http::{Request, Response, send};
+use tepui_tests::scheduler::{Framework, command_task, launch};
+use tepui_tests::shape::{differences, path_matches};
+use tepui_tests::{crate_folder, json_lines};
+
+use crate::recordings::{body_bytes, recording};
+
+/// Headers whose values are compared; of the others only the presence counts. `Date` and lengths are nobody's promise.
+const COMPARED: &[&str] = &[
+    "allow",
+    "content-type",
+    "content-disposition",
+    "transfer-encoding",
+    "www-authenticate",
+];
+const IGNORED: &[&str] = &["date", "content-length"];
+
+#[test]
+fn recorded_requests_get_the_same_statuses_headers_and_shapes() {
+    let stage = Stage::set();
+    let tolerated = json_lines(&crate_folder().join("data/replay-tolerated.jsonl"));
+    let mut used = vec![false; tolerated.len()];
+    let mut problems = String::new();
+    let mut count = 0;
+    for exchange in exchanges() {
+        count += 1;
+        let found = match send(stage.address(&exchange), &stage.request(&exchange)) {
+            Ok(response) => compare(&exchange, &response),
+            Err(error) => vec![("status".to_owned(), format!("no answer: {error}"))],
+        };
+        for (what, problem) in found {
+            let matching = tolerated
+                .iter()
+                .position(|entry| tolerates(entry, &exchange.label, &what));
+            match matching {
+                Some(entry) => used[entry] = true,
+                None => writeln!(problems, "{} | {what}: {problem}", exchange.label)
+                    .expect("a string grows"),
+            }
+        }
+    }
+    assert!(count > 100, "{count} recorded requests");
+    for (entry, used) in tolerated.iter().zip(used) {
+        if !used {
+            println!("no longer needed: {entry}");
+        }
+    }
+    assert!(
+        problems.is_empty(),
+        "{} differences in {count} requests:\n{problems}",
+        problems.lines().count()
+    );
+}
+
+#[test]
+fn every_tolerated_difference_says_why() {
+    for entry in json_lines(&crate_folder().join("data/replay-tolerated.jsonl")) {
+        for field in ["request", "what", "why"] {
+            assert!(
+                entry[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{field} of {entry}"
+            );
+        }
+    }
+}
+
+/// A recorded request and its answer.
+struct Exchange {
+    label: String,
+    to_leader: bool,
+    request: Value,
+    response: Value,
+}
+
+fn exchanges() -> Vec<Exchange> {
+    let mut exchanges = Vec::new();
+    for file in ["basic", "operator"] {
+        for line in recording(&format!("{file}.http.jsonl")) {
+            let request = line["request"].clone();
+            let text = |name: &str| request[name].as_str().unwrap_or_default();
+            let path = text("path").split('?').next().unwrap_or_default();
+            let name = line["name"].as_str().unwrap_or_default();
+            exchanges.push(Exchange {
+                label: format!("{file} {} {} {path} {name}", text("to"), text("method")),
+                to_leader: text("to") == "master",
+                response: line["response"].clone(),
+                request,
+            });
+        }
+    }
+    for line in recording("ha.http.jsonl")
+        .into_iter()
+        .filter(|line| line["leading"] == true)
+    {
+        let path = line["path"].as_str().unwrap_or_default();
+        let (method, path) = path.split_once(' ').unwrap_or(("GET", path));
+        let mut request = json!({"method": method, "path": path, "headers": {}});
+        if method == "POST" {
+            // As the recorder sent it.
+            request["headers"] = json!({"Content-Type": "application/json"});
+            request["body"] = json!({"type": "SUBSCRIBE"});
+        }
+        exchanges.push(Exchange {
+            label: format!("ha master {method} {path} "),
+            to_leader: true,
+            response: json!({"status": line["status"], "headers": line["headers"], "text": line["text"]}),
+            request,
+        });
+    }
+    exchanges
+}
+
+/// Our cluster, in a state like the recorded ones.
+struct Stage {
+    // Before the cluster, so that it is still subscribed while requests are sent, and leaves before the cluster ends.
+    _framework: Framework,
+    cluster: Cluster,
+    agent: String,
+    sandbox: String,
+}
+
+impl Stage {
+    fn set() -> Stage {
+        let cluster = Cluster::builder()
+            .flag("cluster", "recorded")
+            .flag("attributes", "node_id:host1;rack:a")
+            .start();
+        let mut gone = Framework::subscribe(cluster.leader, "gone");
+        let offer = gone.offer();
+        gone.must(launch(
+            &offer,
+            vec![
+                command_task("done", &offer, "echo out"),
+                command_task("failed", &offer, "exit 3"),
+            ],
+        ));
+        gone.until("done", "TASK_FINISHED");
+        gone.until("failed", "TASK_FAILED");
+        gone.must(json!({"type": "TEARDOWN"}));
+
+        let mut framework = Framework::subscribe(cluster.leader, "here");
+        let offer = framework.offer();
+        let tasks = vec![
+            command_task("running", &offer, "echo out; sleep 3600"),
+            command_task("ended", &offer, "true"),
+        ];
+        framework.must(launch(&offer, tasks));
+        framework.until("running", "TASK_RUNNING");
+        framework.until("ended", "TASK_FINISHED");
+        let agent = offer["agent_id"]["value"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let state = send(cluster.follower, &Request::get("/state"))
+            .expect("the follower answers")
+            .json();
+        let executors = state["frameworks"][0]["executors"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let running = executors
+            .iter()
+            .find(|executor| executor["id"] == "running");
+        let sandbox = running
+            .and_then(|executor| executor["directory"].as_str())
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            !sandbox.is_empty(),
+            "the follower shows the running task's sandbox: {state}"
+        );
+        Stage {
+            _framework: framework,
+            cluster,
+            agent,
+            sandbox,
+        }
+    }
+
+    fn address(&self, exchange: &Exchange) -> std::net::SocketAddr {
+        if exchange.to_leader {
+            self.cluster.leader
+        } else {
+            self.cluster.follower
+        }
+    }
+
+    fn request(&self, exchange: &Exchange) -> Request {
+        let request = &exchange.request;
+        let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+        let body = match std::str::from_utf8(&body_bytes(request)) {
+            Ok(body) => self.with_our_agent(body).into_bytes(),
+            Err(_) => body_bytes(request),
+        };
+        let mut sent = Request {
+            method: text("method"),
+            path: self.with_our_sandbox(&text("path")),
+            headers: Vec::new(),
+            body,
+        };
+        for (name, value) in request["headers"].as_object().into_iter().flatten() {
+            sent = sent.header(name, value.as_str().unwrap_or_default());
+        }
+        sent
+    }
+
+    /// Recorded agents are called UUID-S0.
+    fn with_our_agent(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        while let Some(end) = text.find("-S0\"") {
+            let start = text[..end].rfind('"').map_or(0, |quote| quote + 1);
+            if text[start..end + 3] == self.agent {
+                break;
+            }
+            text.replace_range(start..end + 3, &self.agent);
+        }
+        text
+    }
+
+    /// `/files/…?path=SANDBOX/…`: what comes after the recorded container's id stays.
+    fn with_our_sandbox(&self, path: &str) -> String {
+        let Some((before, recorded)) = path.split_once("path=/var/lib/mesos/") else {
+            return path.to_owned();
+        };
+        let after = recorded.split_once("/runs/").map_or("", |(_, run)| {
+            run.find(['/', '&']).map_or("", |end| &run[end..])
+        });
+        format!("{before}path={}{after}", self.sandbox)
+    }
+}
+
+/// How a response differs from the recorded one: what, and how.
+fn compare(exchange: &Exchange, response: &Response) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let recorded = &exchange.response;
+    if recorded["status"] != json!(response.status) {
+        found.push((
+            "status".to_owned(),
+            format!(
+                "{}, not {}: {:.200}",
+                response.status,
+                recorded["status"],
+                response.text()
+            ),
+        ));
+        return found;
+    }
+    compare_headers(recorded, response, &mut found);
+    compare_bodies(recorded, response, &mut found);
+    found
+}
+
+fn compare_headers(recorded: &Value, response: &Response, found: &mut Vec<(String, String)>) {
+    for (name, value) in recorded["headers"].as_object().into_iter().flatten() {
+        let lower = name.to_ascii_lowercase();
+        let value = value.as_str().unwrap_or_default();
+        match response.header(name) {
+            _ if IGNORED.contains(&lower.as_str()) => {}
+            None => found.push((format!("header {name}"), format!("missing, was {value:?}"))),
+            Some(ours) if COMPARED.contains(&lower.as_str()) && ours != value => {
+                found.push((format!("header {name}"), format!("{ours:?}, not {value:?}")));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, value) in &response.headers {
+        let known = recorded["headers"]
+            .as_object()
+            .is_some_and(|headers| headers.keys().any(|own| own.eq_ignore_ascii_case(name)));
+        if !known && !IGNORED.contains(&name.to_ascii_lowercase().as_str()) {
+            found.push((format!("header {name}"), format!("{value:?}, not recorded")));
+        }
+    }
+}
+
+fn compare_bodies(recorded: &Value, response: &Response, found: &mut Vec<(String, String)>) {
+    let ours = serde_json::from_slice::<Value>(&response.body).ok();
+    let theirs = match recorded.get("body").filter(|body| !body.is_null()) {
+        Some(body) => Some(body.clone()),
+        None => recorded["text"]
+            .as_str()
+            .and_then(|text| serde_json::from_str::<Value>(text).ok()),
+    };
+    match (theirs, ours) {
+        (Some(theirs), Some(ours)) => {
+            for difference in differences(&theirs, &ours) {
+                found.push((format!("body {}", difference.path), difference.what));
+            }
+        }
+        (Some(_), None) => found.push((
+            "body".to_owned(),
+            format!("is no JSON: {:.200}", response.text()),
+        )),
+        (None, _) => {
+            // Plain texts of errors are the promise itself; pages and protobuf are not compared by bytes.
+            let text = recorded["text"].as_str().unwrap_or_default();
+            let plain = recorded["headers"]["Content-Type"]
+                .as_str()
+                .is_some_and(|kind| kind.starts_with("text/plain"));
+            if plain && text != response.text() {
+                found.push((
+                    "body".to_owned(),
+                    format!("{:?}, not {text:?}", response.text()),
+                ));
+            }
+        }
+    }
+}
+
+fn tolerates(entry: &Value, label: &str, what: &str) -> bool {
+    let pattern = |name: &str| entry[name].as_str().unwrap_or_default();
+    let matches_what = match (
+        pattern("what").strip_prefix("body "),
+        what.strip_prefix("body "),
+    ) {
+        (Some(pattern), Some(path)) => path_matches(pattern, path),
+        _ => pattern("what") == "*" || pattern("what").eq_ignore_ascii_case(what),
+    };
+    matches_what && wildcard(pattern("request"), label)
+}
+
+/// `*` stands for any run of characters.
+fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let pieces: Vec<&str> = pieces.collect();
+    let Some((last, between)) = pieces.split_last() else {
+        return rest.is_empty();
+    };
+    for piece in between {
+        let Some(at) = rest.find(piece) else {
+            return false;
+        };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn patterns_of_requests_match_as_said() {
+    assert!(wildcard(
+        "basic master GET /state*",
+        "basic master GET /state GET /state"
+    ));
+    assert!(wildcard("*", "anything"));
+    assert!(wildcard("a*c*e", "abcde"));
+    assert!(!wildcard("a*c", "abcd"));
+    assert!(!wildcard("a", "ab"));
+}
