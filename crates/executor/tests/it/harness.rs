@@ -34,6 +34,7 @@ fn settings() -> Settings {
         executor: ExecutorId::from("executor"),
         container: ContainerId::top("container"),
         sandbox: "/sandbox".into(),
+        latest: Some("/latest".into()),
         user: Some("nobody".to_owned()),
         environment: vec![
             ("LIBPROCESS_IP".to_owned(), "127.0.0.1".to_owned()),
