@@ -1,6 +1,6 @@
 //! Nothing a container forks survives it, whoever dies first.
 
-use crate::launcher::{Host, alive, until_dead};
+use crate::launcher::{Host, alive, until, until_dead};
 use rustix::process::{Pid, Signal, kill_process};
 use tepui_containers::{
     message::{Report, Request, SignalScope},
@@ -20,6 +20,10 @@ wait"#;
 fn kill_dash_9(pid: u32) {
     let pid = Pid::from_raw(pid as i32).expect("a pid");
     kill_process(pid, Signal::KILL).expect("killed");
+}
+
+fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn a_chain_of_forks_that_keeps_moving_is_caught() {
         )
         .expect("a script");
         host.run(host.shell("c", "sh ./link.sh; exec sleep 1000"));
-        crate::launcher::until("it moves", || {
+        until("it moves", || {
             let moves = std::fs::read(host.sandbox("c").join("moves")).unwrap_or_default();
             (moves.len() > 20).then_some(())
         });
@@ -125,11 +129,18 @@ fn an_inits_violent_end_ends_its_container_and_no_other() {
 #[test]
 fn signals_reach_what_they_are_meant_for() {
     Host::both_ways(|mut host| {
-        // The parent outlives TERM to say who got one; children die of it unless spared.
+        // The command says when it gets one; children die of it unless spared.
         let text = r#"trap 'echo 1' USR1; sleep 1000 & echo $!; setsid sleep 1000 & echo $!; echo $$
             while :; do wait; done"#;
         host.run(host.shell("c", text));
         let pids = host.pids("c", 3);
+        // Until then they are still the shell, with its trap and in its group.
+        until("they are sleeps", || {
+            pids[..2]
+                .iter()
+                .all(|pid| name(*pid) == "sleep\n")
+                .then_some(())
+        });
         host.signal("c", 10, SignalScope::Process);
         assert_eq!(host.pids("c", 4)[3], 1);
         assert!(
