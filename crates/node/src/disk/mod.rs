@@ -1,0 +1,3 @@
+//! What a node stores on disk, apart from sandboxes.
+
+pub mod registry;
