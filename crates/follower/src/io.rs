@@ -191,6 +191,9 @@ pub struct LocalExecutor {
     pub framework: v1::FrameworkInfo,
     /// Sandbox of the executor.
     pub sandbox: PathBuf,
+    /// Symlink to point at the sandbox once it exists (`…/runs/latest`). Whoever starts the executor
+    /// makes both.
+    pub latest: Option<PathBuf>,
     /// User that tasks run as when they name none.
     pub user: Option<String>,
     /// Environment that every task gets before its own variables.

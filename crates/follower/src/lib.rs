@@ -1,3 +1,430 @@
-//! Core of a follower (being written).
+//! Core of a follower: registration, executors, tasks, status updates and sandboxes on one machine.
+//!
+//! State + input + `now` in, effects out. It never blocks, reads no clock, opens no socket or file
+//! and draws no random number it was not handed. Waiting is data: a [`PendingLaunch`] or a timer.
+//! A shell (`tepui-node`) owns sockets, files and processes, and decides nothing.
+//!
+//! | input | file |
+//! |---|---|
+//! | leader detection, (re-)registration, pings, shutdown | `registration.rs` |
+//! | RunTask, RunTaskGroup, KillTask | `tasks.rs` |
+//! | launching executors | `launch.rs` |
+//! | calls of executors | `executors.rs` |
+//! | the end of executors and frameworks | `endings.rs` |
+//! | status updates, acknowledgements, retries | `status.rs` |
+//! | messages between frameworks and executors, framework updates | `messages.rs` |
+//! | removal of old sandboxes | `gc.rs` |
+//! | operator calls that change something | `operator.rs` |
+//!
+//! Readers get a [`view::View`]; `read/` turns one into documents.
+//!
+//! [`PendingLaunch`]: state::PendingLaunch
 
+pub mod config;
+mod endings;
+pub mod environment;
+mod executors;
+mod gc;
 pub mod io;
+mod launch;
+mod messages;
+pub mod metrics;
+mod operator;
+pub mod paths;
+pub mod read;
+mod registration;
+pub mod resources;
+mod state;
+mod status;
+mod tasks;
+mod timers;
+pub mod view;
+
+pub use config::Config;
+pub use state::Phase;
+
+use bytes::Bytes;
+use io::{Effect, Effects, Input, Level, Notice, Reply};
+use registration::Registration;
+use rpds::{QueueSync, RedBlackTreeMapSync};
+use rustc_hash::FxHashMap;
+use state::{Executor, ExecutorKey, Framework};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tepui_model::{
+    ExecutorId, FollowerId, FrameworkId, RequestId, Rng, StreamId, Time,
+    container::{ContainerEvent, ContainerId},
+};
+use tepui_protocol::{
+    peer::{PeerMessage, Pid},
+    v1,
+};
+use timers::{Timer, Timers};
+use view::View;
+
+/// One follower.
+///
+/// Call [`handle`](Self::handle) with what happened and carry out the effects in order; call it with
+/// [`Input::Tick`] when [`next_deadline`](Self::next_deadline) is reached; publish
+/// [`view`](Self::view) after each batch.
+#[derive(Debug)]
+pub struct Follower {
+    config: Arc<Config>,
+    rng: Rng,
+    now: Time,
+    /// `slave(1)` at our address.
+    pid: Pid,
+    id: Option<FollowerId>,
+    info: Arc<v1::AgentInfo>,
+    /// Changes whenever our resources do; a launch that assumes another one is refused.
+    resource_version: v1::Uuid,
+    phase: Phase,
+    leader: Option<Pid>,
+    registration: Registration,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    /// Oldest first, bounded.
+    completed_frameworks: QueueSync<Arc<view::FrameworkView>>,
+    /// Executor of each container, until its end.
+    containers: FxHashMap<ContainerId, ExecutorKey>,
+    /// Container of the executor behind each stream.
+    streams: FxHashMap<StreamId, ContainerId>,
+    updates: status::Updates,
+    gc: gc::Gc,
+    timers: Timers,
+    counters: metrics::Counters,
+    /// What the next picture must draw anew.
+    changed: BTreeMap<FrameworkId, BTreeSet<ExecutorId>>,
+    frameworks_view: RedBlackTreeMapSync<FrameworkId, Arc<view::FrameworkView>>,
+    view: Arc<View>,
+}
+
+impl Follower {
+    /// A follower that knows no leader yet. `recovered` is the id it had before a restart.
+    pub fn new(config: Config, now: Time, mut rng: Rng, recovered: Option<FollowerId>) -> Self {
+        let config = Arc::new(config);
+        let info = Arc::new(registration::agent_info(&config, recovered.as_ref()));
+        let resource_version = v1::Uuid {
+            value: uuid_bytes(&mut rng),
+        };
+        let view = Arc::new(View {
+            at: now,
+            started: now,
+            config: config.clone(),
+            info: info.clone(),
+            capabilities: Arc::new(registration::capabilities()),
+            phase: Phase::Disconnected,
+            leader: None,
+            frameworks: RedBlackTreeMapSync::default(),
+            completed_frameworks: QueueSync::default(),
+            counters: metrics::Counters::default(),
+            gc_pending: 0,
+            max_sandbox_age: config.gc_delay,
+        });
+        Self {
+            pid: Pid {
+                name: "slave(1)".to_owned(),
+                address: config.address,
+            },
+            id: recovered,
+            info,
+            resource_version,
+            phase: Phase::Disconnected,
+            leader: None,
+            registration: Registration::default(),
+            frameworks: BTreeMap::new(),
+            completed_frameworks: QueueSync::default(),
+            containers: FxHashMap::default(),
+            streams: FxHashMap::default(),
+            updates: status::Updates::default(),
+            gc: gc::Gc::new(config.gc_delay),
+            timers: Timers::default(),
+            counters: metrics::Counters::default(),
+            changed: BTreeMap::new(),
+            frameworks_view: RedBlackTreeMapSync::default(),
+            view,
+            config,
+            rng,
+            now,
+        }
+    }
+
+    /// Applies one input. Never blocks, never reads a clock.
+    pub fn handle(&mut self, now: Time, input: Input, fx: &mut Effects) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(fx),
+            Input::LeaderDetected(leader) => self.leader_detected(leader, fx),
+            Input::Peer { from, message } => self.peer(from, message, fx),
+            Input::LinkBroken { pid } => self.link_broken(pid, fx),
+            Input::ExecutorSubscribe {
+                request,
+                stream,
+                call,
+            } => self.executor_subscribe(request, stream, *call, fx),
+            Input::ExecutorCall { request, call } => self.executor_call(request, *call, fx),
+            Input::StreamClosed { stream } => self.stream_closed(stream),
+            Input::LocalExecutorCall { container, call } => {
+                self.local_executor_call(container, *call, fx)
+            }
+            Input::Container { container, event } => self.container_event(container, event, fx),
+            Input::DiskUsage(usage) => self.disk_usage(usage, fx),
+            Input::Removed { path, error } => self.removed(path, error, fx),
+            Input::Operator {
+                request,
+                call,
+                principal: _,
+            } => self.operator(request, *call, fx),
+            Input::Shutdown { reason } => self.shutdown(&reason, fx),
+        }
+        self.publish();
+    }
+
+    /// When to call again with [`Input::Tick`] if nothing else arrives.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Immutable picture for readers, as of the last input.
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Panics if an invariant is broken; simulators and tests call it after every step.
+    pub fn check(&self) {
+        for (id, framework) in &self.frameworks {
+            assert_eq!(id, &framework.id);
+            assert!(!framework.idle(), "idle framework {id} is kept");
+            let mut tasks = 0;
+            for (executor_id, executor) in &framework.executors {
+                let live = executor.state != view::ExecutorState::Terminated;
+                let key = (id.clone(), executor_id.clone());
+                assert_eq!(
+                    live,
+                    self.containers.get(&executor.container) == Some(&key),
+                    "container of {executor_id}"
+                );
+                assert!(
+                    live || executor.queued.is_empty(),
+                    "terminated executor {executor_id} has queued tasks"
+                );
+                assert!(
+                    live || executor.has_incomplete_tasks(),
+                    "terminated executor {executor_id} is kept for nothing"
+                );
+                let ids = executor
+                    .queued
+                    .keys()
+                    .chain(executor.launched.keys())
+                    .chain(executor.terminated.keys());
+                for task in ids {
+                    tasks += 1;
+                    assert_eq!(
+                        framework.tasks.get(task),
+                        Some(executor_id),
+                        "index of task {task}"
+                    );
+                }
+                let waits = self
+                    .timers
+                    .is_set(&Timer::ExecutorRegistration(executor.container.clone()));
+                assert!(
+                    live || !waits,
+                    "terminated executor {executor_id} has a registration timer"
+                );
+            }
+            assert_eq!(tasks, framework.tasks.len(), "task index of {id}");
+            assert_eq!(
+                framework.views.size(),
+                framework.executors.len(),
+                "published executors of {id}"
+            );
+        }
+        let executors: usize = self.frameworks.values().map(|f| f.executors.len()).sum();
+        assert!(self.containers.len() <= executors);
+        assert!(
+            self.streams
+                .values()
+                .all(|container| self.containers.contains_key(container)),
+            "stream of nobody"
+        );
+        assert_eq!(self.frameworks.len(), self.frameworks_view.size());
+        assert!(
+            self.timers.len() <= 3 + 3 * executors + self.updates.len(),
+            "timers leak"
+        );
+        self.updates.check();
+        self.gc.check();
+    }
+
+    fn tick(&mut self, fx: &mut Effects) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Register => self.register(fx),
+                Timer::PingMissing => self.ping_missing(fx),
+                Timer::ExecutorRegistration(container) => {
+                    self.executor_registration_timeout(&container, fx)
+                }
+                Timer::ExecutorShutdown(container) => {
+                    self.executor_shutdown_timeout(&container, fx)
+                }
+                Timer::ExecutorHeartbeat(container) => self.executor_heartbeat(&container, fx),
+                Timer::UpdateRetry(framework, task) => self.retry_update(&framework, &task, fx),
+                Timer::Gc => self.collect_garbage(fx),
+            }
+        }
+    }
+
+    fn peer(&mut self, from: Pid, message: PeerMessage, fx: &mut Effects) {
+        use PeerMessage as M;
+        match message {
+            M::SlaveRegistered(m) => self.registered(&from, *m, fx),
+            M::SlaveReregistered(m) => self.reregistered(&from, *m, fx),
+            M::PingSlave(m) => self.ping(from, m.connected, fx),
+            M::Shutdown(m) => {
+                self.shutdown_by_leader(&from, m.message.as_deref().unwrap_or_default(), fx)
+            }
+            M::RunTask(m) => self.run_task(&from, *m, fx),
+            M::RunTaskGroup(m) => self.run_task_group(&from, *m, fx),
+            M::KillTask(m) => self.kill_task(&from, *m, fx),
+            M::StatusUpdateAcknowledgement(m) => self.acknowledgement(&from, *m, fx),
+            M::ShutdownFramework(m) => self.shutdown_framework_by_leader(&from, *m, fx),
+            M::ShutdownExecutor(m) => self.shutdown_executor_by_leader(&from, *m, fx),
+            M::FrameworkToExecutor(m) => self.framework_to_executor(*m, fx),
+            M::UpdateFramework(m) => self.update_framework(*m, fx),
+            M::ApplyOperation(m) => self.apply_operation(&from, *m, fx),
+            M::ReconcileOperations(m) => self.reconcile_operations(&from, *m, fx),
+            M::RegisterExecutor(_)
+            | M::ReregisterExecutor(_)
+            | M::StatusUpdate(_)
+            | M::ExecutorToFramework(_) => {
+                let name = message_name(&message);
+                warn(
+                    fx,
+                    format!(
+                        "Ignoring {name} of {from}: executors that speak libprocess are not supported yet"
+                    ),
+                );
+            }
+            other => warn(
+                fx,
+                format!(
+                    "Ignoring {} of {from}: it is not supported",
+                    message_name(&other)
+                ),
+            ),
+        }
+    }
+
+    fn container_event(&mut self, container: ContainerId, event: ContainerEvent, fx: &mut Effects) {
+        match event {
+            ContainerEvent::Launched { pid } => self.container_launched(&container, pid, fx),
+            ContainerEvent::LaunchFailed { step, message } => {
+                self.container_failed(&container, step, &message, fx)
+            }
+            ContainerEvent::Exited { status } => self.container_exited(&container, status, fx),
+        }
+    }
+
+    /// Whether a message comes from the leader we follow; says so otherwise.
+    fn is_leader(&self, from: &Pid, what: &str, fx: &mut Effects) -> bool {
+        if self.leader.as_ref() == Some(from) {
+            return true;
+        }
+        let leader = self
+            .leader
+            .as_ref()
+            .map_or_else(|| "None".to_owned(), Pid::to_string);
+        warn(
+            fx,
+            format!("Ignoring {what} of {from}: it is not the leader ({leader})"),
+        );
+        false
+    }
+
+    fn send_leader(&self, message: impl Into<PeerMessage>, fx: &mut Effects) {
+        if let Some(leader) = &self.leader {
+            fx.push(Effect::Send {
+                to: leader.clone(),
+                message: message.into(),
+            });
+        }
+    }
+
+    fn executor(&self, key: &ExecutorKey) -> Option<&Executor> {
+        self.frameworks.get(&key.0)?.executors.get(&key.1)
+    }
+
+    /// The executor, to be changed: the next picture draws it anew.
+    fn executor_mut(&mut self, key: &ExecutorKey) -> Option<&mut Executor> {
+        let executor = self.frameworks.get_mut(&key.0)?.executors.get_mut(&key.1)?;
+        self.changed
+            .entry(key.0.clone())
+            .or_default()
+            .insert(key.1.clone());
+        Some(executor)
+    }
+
+    /// The next picture draws this framework anew.
+    fn touch(&mut self, framework: &FrameworkId) {
+        self.changed.entry(framework.clone()).or_default();
+    }
+
+    fn publish(&mut self) {
+        for (id, executors) in std::mem::take(&mut self.changed) {
+            let Some(framework) = self.frameworks.get_mut(&id) else {
+                self.frameworks_view.remove_mut(&id);
+                continue;
+            };
+            for executor_id in executors {
+                match framework.executors.get(&executor_id) {
+                    Some(executor) => framework
+                        .views
+                        .insert_mut(executor_id, Arc::new(executor.view())),
+                    None => drop(framework.views.remove_mut(&executor_id)),
+                }
+            }
+            self.frameworks_view
+                .insert_mut(id, Arc::new(framework.view()));
+        }
+        self.view = Arc::new(View {
+            at: self.now,
+            started: self.view.started,
+            config: self.config.clone(),
+            info: self.info.clone(),
+            capabilities: self.view.capabilities.clone(),
+            phase: self.phase,
+            leader: self.leader.clone(),
+            frameworks: self.frameworks_view.clone(),
+            completed_frameworks: self.completed_frameworks.clone(),
+            counters: self.counters,
+            gc_pending: self.gc.len(),
+            max_sandbox_age: self.gc.max_age(),
+        });
+    }
+}
+
+fn message_name(message: &PeerMessage) -> &'static str {
+    message.name().rsplit('.').next().unwrap_or_default()
+}
+
+fn uuid_bytes(rng: &mut Rng) -> Bytes {
+    Bytes::copy_from_slice(rng.uuid().as_bytes())
+}
+
+fn reply(fx: &mut Effects, request: RequestId, reply: Reply) {
+    fx.push(Effect::Reply { request, reply });
+}
+
+fn log(fx: &mut Effects, level: Level, text: String) {
+    fx.push(Effect::Log(Notice { level, text }));
+}
+
+fn info(fx: &mut Effects, text: String) {
+    log(fx, Level::Info, text);
+}
+
+fn warn(fx: &mut Effects, text: String) {
+    log(fx, Level::Warning, text);
+}

@@ -1,0 +1,108 @@
+//! Settings of a follower, resolved by the shell from flags and detected facts.
+//!
+//! Defaults are the reference's (`src/slave/flags.cpp`, `src/slave/constants.hpp`).
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use tepui_protocol::v1;
+
+/// First wait before an unacknowledged status update is sent again.
+pub const UPDATE_RETRY_MIN: Duration = Duration::from_secs(10);
+/// Longest wait between two tries of a status update.
+pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(600);
+/// Longest wait between two registration tries.
+pub const REGISTRATION_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long without a ping the follower believes in its leader when the leader names no time.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(75);
+/// Between two HEARTBEAT events on an executor's stream.
+pub const EXECUTOR_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// Completed frameworks that are remembered.
+pub const MAX_COMPLETED_FRAMEWORKS: usize = 50;
+/// Completed tasks that are remembered per executor.
+pub const MAX_COMPLETED_TASKS_PER_EXECUTOR: usize = 200;
+/// CPUs that the executor of a command task counts for.
+pub const COMMAND_EXECUTOR_CPUS: f64 = 0.1;
+/// Memory in MB that the executor of a command task counts for.
+pub const COMMAND_EXECUTOR_MEM_MB: f64 = 32.0;
+
+/// Settings that do not change while the process lives.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address under which peers reach this process (`slave(1)@address`).
+    pub address: SocketAddr,
+    /// `--hostname`, or what the machine is called.
+    pub hostname: String,
+    /// `--work_dir`.
+    pub work_dir: PathBuf,
+    /// `--launcher_dir`; only seen in the executor info of command tasks and in default executors' commands.
+    pub launcher_dir: String,
+    /// `--sandbox_directory`: where the sandbox appears inside a container image.
+    pub sandbox_directory: String,
+    /// Everything this follower offers; see [`crate::resources::startup`].
+    pub resources: Vec<v1::Resource>,
+    /// `--attributes`.
+    pub attributes: Vec<v1::Attribute>,
+    /// `--domain`.
+    pub domain: Option<v1::DomainInfo>,
+    /// `--switch_user`: run tasks as the user of their framework.
+    pub switch_user: bool,
+    /// `--http_command_executor`; only seen as `MESOS_HTTP_COMMAND_EXECUTOR`.
+    pub http_command_executor: bool,
+    /// `--executor_environment_variables`.
+    pub executor_environment_variables: BTreeMap<String, String>,
+    /// `LIBPROCESS_IP` of this process, handed on to executors.
+    pub libprocess_ip: Option<String>,
+    /// `--default_container_info`.
+    pub default_container_info: Option<v1::ContainerInfo>,
+    /// `--executor_registration_timeout`.
+    pub executor_registration_timeout: Duration,
+    /// `--executor_reregistration_timeout`; executors of checkpointing frameworks learn it.
+    pub executor_reregistration_timeout: Duration,
+    /// `--executor_shutdown_grace_period`.
+    pub executor_shutdown_grace_period: Duration,
+    /// `--recovery_timeout`; executors of checkpointing frameworks learn it.
+    pub recovery_timeout: Duration,
+    /// `--registration_backoff_factor`.
+    pub registration_backoff_factor: Duration,
+    /// `--gc_delay`.
+    pub gc_delay: Duration,
+    /// `--gc_disk_headroom`.
+    pub gc_disk_headroom: f64,
+    /// `--max_completed_executors_per_framework`.
+    pub max_completed_executors_per_framework: usize,
+    /// Flags in force by name, secrets masked; for `/flags` and `/state`.
+    pub flags: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// The reference's defaults for everything but where the follower lives.
+    pub fn new(
+        address: SocketAddr,
+        hostname: impl Into<String>,
+        work_dir: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            address,
+            hostname: hostname.into(),
+            work_dir: work_dir.into(),
+            launcher_dir: "/usr/libexec/mesos".to_owned(),
+            sandbox_directory: "/mnt/mesos/sandbox".to_owned(),
+            resources: Vec::new(),
+            attributes: Vec::new(),
+            domain: None,
+            switch_user: true,
+            http_command_executor: false,
+            executor_environment_variables: BTreeMap::new(),
+            libprocess_ip: None,
+            default_container_info: None,
+            executor_registration_timeout: Duration::from_secs(60),
+            executor_reregistration_timeout: Duration::from_secs(2),
+            executor_shutdown_grace_period: Duration::from_secs(5),
+            recovery_timeout: Duration::from_secs(15 * 60),
+            registration_backoff_factor: Duration::from_secs(1),
+            gc_delay: Duration::from_secs(7 * 24 * 3600),
+            gc_disk_headroom: 0.1,
+            max_completed_executors_per_framework: 150,
+            flags: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The v1 executor API: SUBSCRIBE, UPDATE, MESSAGE and HEARTBEAT, from executors over HTTP and from
+//! those that run in this process. Texts are the reference's (`src/slave/http.cpp`,
+//! `src/common/validation.cpp`); behaviour follows `subscribe` of `src/slave/slave.cpp`.
+
+use crate::{
+    Follower, Phase,
+    config::EXECUTOR_HEARTBEAT_INTERVAL,
+    info,
+    io::{Effect, Effects, ExecutorPeer, Reply},
+    reply,
+    state::ExecutorKey,
+    status::{AgentStatus, Origin},
+    tasks::dropped,
+    timers::Timer,
+    view::ExecutorState,
+    warn,
+};
+use tepui_model::{ExecutorId, FrameworkId, RequestId, StreamId, container::ContainerId};
+use tepui_protocol::v1::{
+    TaskState,
+    executor::{
+        Call, Event,
+        call::{Subscribe, Type},
+        event,
+    },
+    task_status::{Reason, Source},
+};
+
+/// Status code and text.
+type Refusal = (u16, String);
+
+impl Follower {
+    pub(crate) fn executor_subscribe(
+        &mut self,
+        request: RequestId,
+        stream: StreamId,
+        call: Call,
+        fx: &mut Effects,
+    ) {
+        match self.admit(&call) {
+            Err((status, message)) => reply(fx, request, Reply::Error { status, message }),
+            Ok(key) => {
+                fx.push(Effect::OpenStream { request, stream });
+                self.subscribe(
+                    &key,
+                    ExecutorPeer::Stream(stream),
+                    call.subscribe.unwrap_or_default(),
+                    fx,
+                );
+            }
+        }
+    }
+
+    pub(crate) fn executor_call(&mut self, request: RequestId, call: Call, fx: &mut Effects) {
+        let result = self.admit(&call).and_then(|key| self.call(&key, call, fx));
+        let answer = match result {
+            Ok(()) => Reply::Accepted,
+            Err((202, _)) => Reply::Accepted,
+            Err((status, message)) => Reply::Error { status, message },
+        };
+        reply(fx, request, answer);
+    }
+
+    pub(crate) fn local_executor_call(
+        &mut self,
+        container: ContainerId,
+        call: Call,
+        fx: &mut Effects,
+    ) {
+        let Some(key) = self.containers.get(&container).cloned() else {
+            return warn(
+                fx,
+                format!("Ignoring a call of the executor in unknown container {container}"),
+            );
+        };
+        let result = match call.r#type() {
+            Type::Subscribe => {
+                self.subscribe(
+                    &key,
+                    ExecutorPeer::Local(container),
+                    call.subscribe.unwrap_or_default(),
+                    fx,
+                );
+                Ok(())
+            }
+            _ => self.admit(&call).and_then(|key| self.call(&key, call, fx)),
+        };
+        if let Err((status, message)) = result {
+            if status != 202 {
+                warn(
+                    fx,
+                    format!("A call of executor {} was refused: {message}", key.1),
+                );
+            }
+        }
+    }
+
+    /// Checks a call and finds its executor. HEARTBEAT needs none and is "refused" with 202.
+    fn admit(&self, call: &Call) -> Result<ExecutorKey, Refusal> {
+        validate(call)
+            .map_err(|text| (400, format!("Failed to validate Executor::Call: {text}")))?;
+        if call.r#type() == Type::Heartbeat {
+            return Err((202, String::new()));
+        }
+        let key = (
+            FrameworkId::from(&call.framework_id),
+            ExecutorId::from(&call.executor_id),
+        );
+        let framework = self
+            .frameworks
+            .get(&key.0)
+            .ok_or((400, "Framework cannot be found".to_owned()))?;
+        let executor = framework
+            .executors
+            .get(&key.1)
+            .ok_or((400, "Executor cannot be found".to_owned()))?;
+        if executor.state == ExecutorState::Registering && call.r#type() != Type::Subscribe {
+            return Err((403, "Executor is not subscribed".to_owned()));
+        }
+        Ok(key)
+    }
+
+    fn call(&mut self, key: &ExecutorKey, call: Call, fx: &mut Effects) -> Result<(), Refusal> {
+        match call.r#type() {
+            Type::Update => {
+                let status = call.update.map(|u| u.status).unwrap_or_default();
+                let update = self.executor_update(&key.0, status);
+                self.status_update(update, Origin::Executor, fx);
+                Ok(())
+            }
+            Type::Message => {
+                let data = call.message.map(|m| m.data).unwrap_or_default();
+                self.executor_to_framework(&key.0, &key.1, data, fx);
+                Ok(())
+            }
+            Type::Heartbeat => Ok(()),
+            // A SUBSCRIBE that did not come with a stream, or a type nobody knows.
+            Type::Subscribe | Type::Unknown => Err((501, String::new())),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        key: &ExecutorKey,
+        peer: ExecutorPeer,
+        subscribe: Subscribe,
+        fx: &mut Effects,
+    ) {
+        let ending = self.phase == Phase::Terminating
+            || self.frameworks.get(&key.0).is_none_or(|f| f.terminating);
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        if ending
+            || matches!(
+                executor.state,
+                ExecutorState::Terminating | ExecutorState::Terminated
+            )
+        {
+            warn(
+                fx,
+                format!("Executor {} subscribed too late: shutting it down", key.1),
+            );
+            fx.push(Effect::Event {
+                to: peer.clone(),
+                event: Box::new(plain(event::Type::Shutdown)),
+            });
+            if let ExecutorPeer::Stream(stream) = peer {
+                fx.push(Effect::CloseStream { stream });
+            }
+            return;
+        }
+        let container = executor.container.clone();
+        executor.state = ExecutorState::Running;
+        let old = executor.peer.replace(peer.clone());
+        let idle = !executor.ever_sent_task && executor.queued.is_empty();
+        self.timers
+            .cancel(&Timer::ExecutorRegistration(container.clone()));
+        if let Some(ExecutorPeer::Stream(old)) = old {
+            self.streams.remove(&old);
+            fx.push(Effect::CloseStream { stream: old });
+        }
+        if let ExecutorPeer::Stream(stream) = peer {
+            self.streams.insert(stream, container.clone());
+            self.timers.set(
+                Timer::ExecutorHeartbeat(container),
+                self.now + EXECUTOR_HEARTBEAT_INTERVAL,
+            );
+        }
+        if idle {
+            info(
+                fx,
+                format!(
+                    "Executor {} has nothing to do: its tasks were killed before",
+                    key.1
+                ),
+            );
+            return self.shutdown_executor(key, fx);
+        }
+        if let Some(event) = self.subscribed_event(key) {
+            self.send_executor(key, event, fx);
+        }
+        for update in &subscribe.unacknowledged_updates {
+            let update = self.executor_update(&key.0, update.status.clone());
+            self.status_update(update, Origin::Executor, fx);
+        }
+        self.drop_unseen_tasks(key, &subscribe, fx);
+        self.send_queued(key, fx);
+    }
+
+    fn subscribed_event(&self, key: &ExecutorKey) -> Option<Event> {
+        let framework = self.frameworks.get(&key.0)?;
+        let executor = framework.executors.get(&key.1)?;
+        let subscribed = event::Subscribed {
+            executor_info: (*executor.info).clone(),
+            framework_info: (*framework.info).clone(),
+            agent_info: crate::read::public_agent_info(&self.info),
+            container_id: Some(executor.container.to_proto()),
+        };
+        Some(Event {
+            subscribed: Some(subscribed),
+            ..plain(event::Type::Subscribed)
+        })
+    }
+
+    /// Tasks that were sent and that the executor does not know never reached it.
+    fn drop_unseen_tasks(&mut self, key: &ExecutorKey, subscribe: &Subscribe, fx: &mut Effects) {
+        let Some(framework) = self.frameworks.get(&key.0) else {
+            return;
+        };
+        let Some(executor) = framework.executors.get(&key.1) else {
+            return;
+        };
+        let state = dropped(framework.partition_aware());
+        let seen = |id: &str| {
+            subscribe
+                .unacknowledged_tasks
+                .iter()
+                .any(|task| task.task_id.value == id)
+        };
+        let staging = executor
+            .launched
+            .iter()
+            .filter(|(_, task)| task.state() == TaskState::TaskStaging);
+        let unseen: Vec<_> = staging
+            .map(|(id, _)| id.clone())
+            .filter(|id| !seen(id.as_str()))
+            .collect();
+        for task in unseen {
+            let status = AgentStatus {
+                task,
+                state,
+                reason: Reason::AgentRestarted,
+                message: "Task launched during agent restart".to_owned(),
+                executor: Some(key.1.clone()),
+            };
+            self.report(&key.0, status, fx);
+        }
+    }
+
+    /// The executor may come back; until then nothing reaches it.
+    pub(crate) fn stream_closed(&mut self, stream: StreamId) {
+        let Some(container) = self.streams.remove(&stream) else {
+            return;
+        };
+        self.timers
+            .cancel(&Timer::ExecutorHeartbeat(container.clone()));
+        let Some(key) = self.containers.get(&container).cloned() else {
+            return;
+        };
+        if let Some(executor) = self.executor_mut(&key) {
+            executor.peer = None;
+        }
+    }
+
+    pub(crate) fn executor_heartbeat(&mut self, container: &ContainerId, fx: &mut Effects) {
+        let Some(key) = self.containers.get(container).cloned() else {
+            return;
+        };
+        self.send_executor(&key, plain(event::Type::Heartbeat), fx);
+        let next = self.now + EXECUTOR_HEARTBEAT_INTERVAL;
+        self.timers
+            .set(Timer::ExecutorHeartbeat(container.clone()), next);
+    }
+}
+
+/// An event that is all type.
+pub(crate) fn plain(kind: event::Type) -> Event {
+    Event {
+        r#type: Some(kind.into()),
+        ..Default::default()
+    }
+}
+
+/// What a call must hold, in the reference's order and words.
+fn validate(call: &Call) -> Result<(), String> {
+    let present = |what: &str, there: bool| {
+        if there {
+            Ok(())
+        } else {
+            Err(format!("Expecting '{what}' to be present"))
+        }
+    };
+    present("type", call.r#type.is_some())?;
+    match call.r#type() {
+        Type::Subscribe => present("subscribe", call.subscribe.is_some()),
+        Type::Message => present("message", call.message.is_some()),
+        Type::Update => {
+            present("update", call.update.is_some())?;
+            validate_update(call)
+        }
+        Type::Heartbeat | Type::Unknown => Ok(()),
+    }
+}
+
+fn validate_update(call: &Call) -> Result<(), String> {
+    let Some(update) = &call.update else {
+        return Ok(());
+    };
+    let status = &update.status;
+    let (executor, framework) = (&call.executor_id.value, &call.framework_id.value);
+    let uuid = status
+        .uuid
+        .as_ref()
+        .ok_or("Expecting 'uuid' to be present")?;
+    // Versions 1 to 5 are the ones the reference knows.
+    if uuid.len() != 16 || !(1..=5).contains(&(uuid[6] >> 4)) {
+        return Err("Not a valid UUID".to_owned());
+    }
+    if let Some(named) = status
+        .executor_id
+        .as_ref()
+        .filter(|id| &id.value != executor)
+    {
+        return Err(format!(
+            "ExecutorID in Call: {executor} does not match ExecutorID in TaskStatus: {}",
+            named.value
+        ));
+    }
+    if status.source() != Source::Executor {
+        return Err(format!(
+            "Received Call from executor {executor} of framework {framework} with invalid source, expecting 'SOURCE_EXECUTOR'"
+        ));
+    }
+    if status.state() == TaskState::TaskStaging {
+        return Err(format!(
+            "Received TASK_STAGING from executor {executor} of framework {framework} which is not allowed"
+        ));
+    }
+    Ok(())
+}

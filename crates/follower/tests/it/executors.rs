@@ -1,0 +1,3 @@
+//! Executors over HTTP, task groups, messages.
+
+use crate::harness::*;

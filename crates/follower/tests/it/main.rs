@@ -1,0 +1,7 @@
+//! Behaviour of the follower core, through its contract only.
+
+mod harness;
+
+mod executors;
+mod lifecycle;
+mod registration;
