@@ -14,10 +14,7 @@ mod read;
 mod tests;
 mod write;
 
-use crate::{
-    schema::{Message as Table, schema},
-    wire::{self, DecodeError},
-};
+use crate::wire::{self, DecodeError, table};
 use prost::{Message, Name};
 use serde_json::Value;
 
@@ -158,10 +155,4 @@ fn transcode(full_name: &str, value: &Value, names: Names) -> Result<Vec<u8>, Js
         return Err(JsonError::Convert("Expecting a JSON object".to_owned()));
     };
     read::message(table(full_name)?, object, names).map_err(JsonError::Convert)
-}
-
-fn table(full_name: &str) -> Result<&'static Table, DecodeError> {
-    schema()
-        .message_named(full_name)
-        .ok_or_else(|| DecodeError::Malformed(format!("unknown message '{full_name}'")))
 }

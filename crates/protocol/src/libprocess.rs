@@ -77,6 +77,9 @@ pub fn recognise(
         .and_then(|path| path.split_once('/'))
         .ok_or_else(invalid)?;
     let process = percent_decode(process).ok_or_else(invalid)?;
+    if !process.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid());
+    }
     Ok(Some(Envelope {
         process,
         message: message.to_owned(),
@@ -163,12 +166,22 @@ mod tests {
     fn broken_messages_are_errors() {
         let agent = Some("libprocess/x@127.0.0.1:1");
         for path in [
-            "", "/", "/master", "master/M", "/%/M", "/%4/M", "/%zz/M", "/%ff/M",
+            "",
+            "/",
+            "/master",
+            "master/M",
+            "/%/M",
+            "/%4/M",
+            "/%zz/M",
+            "/%ff/M",
+            "/a%0d%0ab/M",
         ] {
             let result = recognise("POST", path, agent, None);
             assert!(matches!(result, Err(EnvelopeError::Path(_))), "{path}");
         }
-        let result = recognise("POST", "/master/M", Some("libprocess/nobody"), None);
-        assert!(matches!(result, Err(EnvelopeError::Sender(_))));
+        for sender in ["libprocess/nobody", "libprocess/a b@127.0.0.1:1"] {
+            let result = recognise("POST", "/master/M", Some(sender), None);
+            assert!(matches!(result, Err(EnvelopeError::Sender(_))));
+        }
     }
 }

@@ -24,6 +24,10 @@ impl FromStr for Pid {
     fn from_str(text: &str) -> Result<Self, InvalidPid> {
         let invalid = || InvalidPid(text.to_owned());
         let (name, address) = text.rsplit_once('@').ok_or_else(invalid)?;
+        // Names end up in the heads of requests, where spaces and line ends would mean something.
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(invalid());
+        }
         let address = address.parse().map_err(|_| invalid())?;
         Ok(Self {
             name: name.to_owned(),

@@ -2,7 +2,8 @@
 //! and the v0 rewrite read. Bounded and free of panics whatever the bytes are.
 
 use crate::schema::{FieldLabel, Kind, Message, Schema};
-use prost::encoding::WireType;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use std::borrow::Cow;
 
 /// Bytes are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +238,54 @@ impl Oneofs {
         }
         entries.truncate(kept);
     }
+}
+
+/// The same message in bytes that prost accepts: without fields of a wrong wire type, and with
+/// replacement characters where a string is not UTF-8. Slow; for what prost refused.
+pub(crate) fn repair(
+    schema: &Schema,
+    message: &Message,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<Vec<u8>, Malformed> {
+    if depth >= MAX_DEPTH {
+        return Err(Malformed);
+    }
+    let mut repaired = Vec::with_capacity(bytes.len());
+    let mut fields = Fields(bytes);
+    while let Some(raw) = fields.next()? {
+        let Some((_, field)) = message.field_numbered(raw.number) else {
+            continue;
+        };
+        let is_len = raw.wire_type == WireType::LengthDelimited;
+        let packed = is_len && field.label == FieldLabel::Repeated;
+        let expected = wire_type(field.kind);
+        let slice = raw.value.slice();
+        let changed = match field.kind {
+            _ if raw.wire_type != expected => {
+                if packed {
+                    unpack(expected, slice, &mut |_| ())?;
+                    repaired.extend_from_slice(raw.whole);
+                }
+                continue;
+            }
+            Kind::String => match String::from_utf8_lossy(slice) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(text) => Some(text.into_bytes()),
+            },
+            Kind::Message(child) => Some(repair(schema, schema.message(child), slice, depth + 1)?),
+            _ => None,
+        };
+        match changed {
+            None => repaired.extend_from_slice(raw.whole),
+            Some(payload) => {
+                encode_key(raw.number, raw.wire_type, &mut repaired);
+                encode_varint(payload.len() as u64, &mut repaired);
+                repaired.extend_from_slice(&payload);
+            }
+        }
+    }
+    Ok(repaired)
 }
 
 /// An enum value as it was encoded: only its low 32 bits count.

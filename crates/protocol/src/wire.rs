@@ -32,6 +32,9 @@ impl From<raw::Malformed> for DecodeError {
 
 /// Reads one message. Unknown fields and unknown enum values are ignored; a required field that is
 /// missing (or holds an unknown enum value) is an error.
+///
+/// As the reference's protobuf does, this takes a field of another wire type for an unknown one and
+/// does not insist on UTF-8 in strings: invalid parts arrive as replacement characters.
 pub fn decode<T: Message + Name + Default>(bytes: Bytes) -> Result<T, DecodeError> {
     decode_with(bytes, Names::V1)
 }
@@ -41,8 +44,15 @@ pub fn decode_with<T: Message + Name + Default>(
     bytes: Bytes,
     names: Names,
 ) -> Result<T, DecodeError> {
-    let message = T::decode(bytes.clone()).map_err(|e| DecodeError::Malformed(e.to_string()))?;
-    check_required(&T::full_name(), &bytes, names)?;
+    let name = T::full_name();
+    let message = T::decode(bytes.clone()).or_else(|error| {
+        let malformed = |_| DecodeError::Malformed(error.to_string());
+        let repaired = table(&name)
+            .and_then(|table| Ok(raw::repair(schema(), table, &bytes, 0)?))
+            .map_err(malformed)?;
+        T::decode(repaired.as_slice()).map_err(|error| DecodeError::Malformed(error.to_string()))
+    })?;
+    check_required(&name, &bytes, names)?;
     Ok(message)
 }
 
@@ -61,11 +71,7 @@ pub fn message_names() -> impl Iterator<Item = &'static str> {
 /// Paths come in the order the reference reports them in: those of a message itself as they are
 /// declared, then those of its parts by field number.
 pub fn check_required(full_name: &str, bytes: &[u8], names: Names) -> Result<(), DecodeError> {
-    let Some(table) = schema().message_named(full_name) else {
-        return Err(DecodeError::Malformed(format!(
-            "unknown message '{full_name}'"
-        )));
-    };
+    let table = table(full_name)?;
     let mut check = RequiredCheck {
         names,
         entries: Vec::new(),
@@ -78,6 +84,11 @@ pub fn check_required(full_name: &str, bytes: &[u8], names: Names) -> Result<(),
     } else {
         Err(DecodeError::MissingRequired(check.missing))
     }
+}
+
+pub(crate) fn table(full_name: &str) -> Result<&'static Table, DecodeError> {
+    let unknown = || DecodeError::Malformed(format!("unknown message '{full_name}'"));
+    schema().message_named(full_name).ok_or_else(unknown)
 }
 
 struct RequiredCheck<'a> {

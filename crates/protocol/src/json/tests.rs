@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     raw,
-    schema::{Field, FieldLabel, Kind},
+    schema::{Field, FieldLabel, Kind, Message as Table, schema},
 };
 use proptest::prelude::*;
 use prost::encoding::{WireType, encode_key, encode_varint};

@@ -109,3 +109,20 @@ fn truncated_bytes_are_malformed() {
         );
     }
 }
+
+#[test]
+fn strings_need_not_be_utf8_and_wrong_wire_types_are_unknown_fields() {
+    // task_id { value: "t\xff" } state: TASK_LOST, message: "\xc3(", source as a string, data
+    let bytes = b"\x0a\x04\x0a\x02t\xff\x10\x05\x22\x02\xc3(\x4a\x01x\x1a\x02\xff\x00";
+    let status = wire::decode::<v1::TaskStatus>(bytes.to_vec().into());
+    let expected = v1::TaskStatus {
+        task_id: v1::TaskId {
+            value: "t\u{fffd}".into(),
+        },
+        state: v1::TaskState::TaskLost as i32,
+        message: Some("\u{fffd}(".into()),
+        data: Some(b"\xff\x00".as_slice().into()),
+        ..Default::default()
+    };
+    assert_eq!(status, Ok(expected));
+}
