@@ -74,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tepui-executor", &["tepui-model", "tepui-protocol"]),
     ("tepui-coordination", &["tepui-model", "tepui-protocol"]),
     ("tepui-journal", &["tepui-model", "tepui-protocol"]),
-    ("tepui-containers", &["tepui-model"]),
+    ("tepui-containers", &["tepui-model", "tepui-protocol"]),
     (
         "tepui-node",
         &[
@@ -89,7 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tepui-protocol",
         ],
     ),
-    ("tepui-client", &["tepui-protocol"]),
+    ("tepui-client", &["tepui-model", "tepui-protocol"]),
     (
         "tepui-sim",
         &[
