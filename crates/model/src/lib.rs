@@ -4,6 +4,7 @@
 
 pub mod attributes;
 pub mod container;
+pub mod documents;
 pub mod ids;
 pub mod number;
 pub mod resources;

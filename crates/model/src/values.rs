@@ -18,7 +18,7 @@ pub struct Range {
 }
 
 /// Sorted ranges with a gap between any two.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Ranges(Arc<[Range]>);
 
 impl Ranges {
@@ -138,7 +138,7 @@ impl fmt::Display for Ranges {
 }
 
 /// Distinct texts, sorted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Set(Arc<[Arc<str>]>);
 
 impl Set {

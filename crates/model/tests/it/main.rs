@@ -1,0 +1,7 @@
+//! The model from outside: tables of texts and laws of the algebra.
+
+mod algebra;
+mod kinds;
+mod laws;
+mod texts;
+mod validation;
