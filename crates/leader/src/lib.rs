@@ -1,5 +1,336 @@
-//! Core of a leader (being written).
+//! Core of a leader: frameworks, followers, offers, tasks and operator calls.
+//!
+//! State + input + `now` in, effects out. [`Leader::handle`] only dispatches; each family of inputs
+//! has a file of its own:
+//!
+//! | family | where |
+//! |---|---|
+//! | `SUBSCRIBE`, failover, `UPDATE_FRAMEWORK` | `subscribe` |
+//! | the other scheduler calls | `calls`, then `accept` + `operation/*`, `messages`, `reconcile`, `offers` |
+//! | a framework goes, comes back too late, is torn down | `frameworks` |
+//! | followers register and come back | `followers` |
+//! | followers go: pings, broken links, removal, gone | `partition` |
+//! | status updates and acknowledgements | `status` |
+//! | operator calls and event streams | `operator` |
+//!
+//! What is deliberately absent: v0 drivers, reservations, volumes, quota, weights, maintenance and
+//! draining. Who asks for one of them is told so by name.
 
+mod accept;
+mod calls;
+mod check;
+pub mod config;
+mod followers;
+mod frameworks;
 pub mod io;
+mod messages;
 pub mod metrics;
+mod offers;
+mod operation;
+mod operator;
+mod partition;
+mod publish;
+mod reconcile;
+mod state;
+mod status;
+mod subscribe;
+mod timers;
+pub mod validate;
 pub mod view;
+
+pub use config::Config;
+pub use io::{
+    Effect, Effects, Input, Level, Notice, Principal, ProcessName, RegistryChange, Reply, Via,
+};
+pub use metrics::Metrics;
+pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
+
+use crate::{state::State, timers::Timer, timers::Timers};
+use std::{collections::VecDeque, sync::Arc};
+use tepui_allocator::Allocator;
+use tepui_model::{FollowerId, FrameworkId, OfferId, RequestId, Rng, StreamId, Time};
+use tepui_protocol::{
+    internal,
+    peer::{PeerMessage, Pid},
+    v1::{master, scheduler},
+};
+
+/// A leader that has been elected and has read the registry.
+///
+/// # Use
+///
+/// 1. [`Leader::new`] with the registry's snapshot.
+/// 2. [`Leader::handle`] for every input, and with [`Input::Tick`] when [`Leader::next_deadline`]
+///    has come. Carry out the effects in order; those behind an [`Effect::Persist`] wait for it.
+/// 3. After a batch of inputs, publish [`Leader::view`].
+///
+/// Offers are made on ticks: an input that frees resources makes the deadline `now`, so that a
+/// shell that handles a whole batch first allocates once for all of it.
+#[derive(Debug)]
+pub struct Leader {
+    config: Config,
+    facts: Arc<LeaderFacts>,
+    rng: Rng,
+    now: Time,
+    /// Effects of the input being handled.
+    out: Effects,
+    state: State,
+    allocator: Allocator,
+    timers: Timers,
+    metrics: Arc<Metrics>,
+    published: publish::Published,
+    /// The registry has heard of this leader.
+    announced: bool,
+    next_framework: u64,
+    next_follower: u64,
+    next_offer: u64,
+    next_observer: u64,
+    /// Oldest first.
+    operator_streams: VecDeque<StreamId>,
+}
+
+impl Leader {
+    /// Starts to lead. Followers in the registry have [`Config::reregister_timeout`] to come back.
+    pub fn new(
+        config: Config,
+        facts: LeaderFacts,
+        registry: &internal::Registry,
+        mut rng: Rng,
+        now: Time,
+    ) -> Self {
+        let facts = Arc::new(facts);
+        let allocator = Allocator::new(config.allocator.clone());
+        let rng = rng.child();
+        let mut leader = Self {
+            published: publish::Published::new(facts.clone(), now),
+            config,
+            facts,
+            rng,
+            now,
+            out: Effects::default(),
+            state: State::default(),
+            allocator,
+            timers: Timers::default(),
+            metrics: Arc::default(),
+            announced: false,
+            next_framework: 0,
+            next_follower: 0,
+            next_offer: 0,
+            next_observer: 1,
+            operator_streams: VecDeque::new(),
+        };
+        leader.recover(registry);
+        leader
+    }
+
+    /// Applies one input. Never blocks, never reads a clock, never panics on what peers say.
+    ///
+    /// Families: `Subscribe`, `Call` and `StreamClosed` come from schedulers; `Peer` and
+    /// `LinkBroken` from followers; `Operator` and `OperatorSubscribe` from operators; `Tick` from
+    /// the shell's clock. Every request is answered by exactly one `OpenStream` or `Reply` among
+    /// the effects of the same call.
+    pub fn handle(&mut self, now: Time, input: Input, effects: &mut Effects) {
+        self.now = self.now.max(now);
+        if !self.announced {
+            self.announced = true;
+            let info = Box::new(self.facts.info.clone());
+            self.out.push(Effect::Persist(RegistryChange::Leader(info)));
+        }
+        match input {
+            Input::Tick => self.tick(),
+            Input::Subscribe {
+                request,
+                stream,
+                call,
+                principal,
+            } => self.subscribe(request, stream, *call, principal),
+            Input::Call {
+                request,
+                stream_id,
+                call,
+                principal,
+            } => self.call(request, stream_id, *call, principal),
+            Input::StreamClosed { stream } => self.stream_closed(stream),
+            Input::Peer { from, message } => self.peer(from, message),
+            Input::LinkBroken { pid } => self.link_broken(&pid),
+            Input::Operator {
+                request,
+                call,
+                via,
+                principal: _,
+            } => self.operator(request, *call, via),
+            Input::OperatorSubscribe {
+                request,
+                stream,
+                principal: _,
+            } => self.operator_subscribe(request, stream),
+        }
+        effects.0.append(&mut self.out.0);
+    }
+
+    /// When to call again with [`Input::Tick`] if nothing else arrives. May lie in the past.
+    pub fn next_deadline(&self) -> Option<Time> {
+        // The allocator says `now` as long as something changed that it has not looked at.
+        self.allocator
+            .next_deadline(self.now)
+            .into_iter()
+            .chain(self.timers.next())
+            .min()
+    }
+
+    /// Immutable picture for readers. Costs what changed since the last call.
+    pub fn view(&mut self) -> Arc<View> {
+        self.publish()
+    }
+
+    fn tick(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now) {
+            match timer {
+                Timer::Ping(follower) => self.ping_due(&follower),
+                Timer::Reregister(follower) => self.reregister_timeout(&follower),
+                Timer::Recovered => self.recovered_timeout(),
+                Timer::Failover(framework) => self.failover_timeout(&framework),
+                Timer::Offer(offer) => self.rescind_offer(&offer),
+                Timer::Heartbeat(framework) => self.heartbeat(&framework),
+                Timer::OperatorHeartbeat => self.operator_heartbeat(),
+            }
+        }
+        if self
+            .allocator
+            .next_deadline(self.now)
+            .is_some_and(|at| at <= self.now)
+        {
+            self.make_offers();
+        }
+    }
+
+    fn peer(&mut self, from: Pid, message: PeerMessage) {
+        use PeerMessage as M;
+        match message {
+            M::RegisterSlave(m) => self.register_follower(from, *m),
+            M::ReregisterSlave(m) => self.reregister_follower(from, *m),
+            M::UnregisterSlave(m) => self.unregister_follower(&from, &m),
+            M::UpdateSlave(m) => self.update_follower(&from, *m),
+            M::PongSlave(_) => self.pong(&from),
+            M::StatusUpdate(m) => self.status_update(*m),
+            M::ExitedExecutor(m) => self.exited_executor(&m),
+            M::ExecutorToFramework(m) => self.executor_message(*m),
+            M::RegisterFramework(_)
+            | M::ReregisterFramework(_)
+            | M::UnregisterFramework(_)
+            | M::DeactivateFramework(_)
+            | M::SchedulerCall(_)
+            | M::LaunchTasks(_)
+            | M::ReviveOffers(_)
+            | M::ResourceRequest(_)
+            | M::FrameworkToExecutor(_)
+            | M::KillTask(_)
+            | M::StatusUpdateAcknowledgement(_)
+            | M::ReconcileTasks(_) => self.refuse_driver(from),
+            other => {
+                self.count("master/dropped_messages");
+                self.notice(
+                    Level::Warning,
+                    format!(
+                        "Dropped {} from {from}: leaders do not take it",
+                        other.name()
+                    ),
+                );
+            }
+        }
+    }
+
+    /// v0 drivers abort on an error message and say its text: better than silence.
+    fn refuse_driver(&mut self, from: Pid) {
+        self.count("master/dropped_messages");
+        self.notice(
+            Level::Warning,
+            format!("Refused {from}: v0 scheduler drivers are not supported yet"),
+        );
+        let message =
+            "This leader does not support v0 scheduler drivers yet; use the v1 scheduler API"
+                .to_owned();
+        self.send(from, internal::FrameworkErrorMessage { message });
+    }
+
+    // What every family uses.
+
+    fn count(&mut self, counter: &'static str) {
+        Arc::make_mut(&mut self.metrics).increment(counter);
+    }
+    fn notice(&mut self, level: Level, text: String) {
+        self.out.push(Effect::Log(Notice { level, text }));
+    }
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.out.push(Effect::Reply { request, reply });
+    }
+    fn refuse(&mut self, request: RequestId, status: u16, message: impl Into<String>) {
+        self.reply(
+            request,
+            Reply::Error {
+                status,
+                message: message.into(),
+            },
+        );
+    }
+    fn persist(&mut self, change: RegistryChange) {
+        self.out.push(Effect::Persist(change));
+    }
+    fn send(&mut self, to: Pid, message: impl Into<PeerMessage>) {
+        self.out.push(Effect::Send {
+            to,
+            from: ProcessName::Leader,
+            message: message.into(),
+        });
+    }
+    /// One event for a framework; nothing if it is not connected.
+    fn event(&mut self, framework: &FrameworkId, event: scheduler::Event) {
+        if let Some(stream) = self.state.framework(framework).and_then(|f| f.stream()) {
+            self.out.push(Effect::Event {
+                stream,
+                event: Arc::new(event),
+            });
+        }
+    }
+    /// One event for all operators; `event` is not called when there is none.
+    fn operator_event(&mut self, event: impl FnOnce(&mut Self) -> Option<master::Event>) {
+        if self.operator_streams.is_empty() {
+            return;
+        }
+        if let Some(event) = event(self) {
+            self.out.push(Effect::OperatorEvent(Arc::new(event)));
+        }
+    }
+
+    fn new_framework_id(&mut self) -> FrameworkId {
+        loop {
+            let id = FrameworkId::new(format!("{}-{:04}", self.facts.info.id, self.next_framework));
+            self.next_framework += 1;
+            // A framework may have brought an id of this form along.
+            if self.state.framework(&id).is_none() && !self.state.is_completed(&id) {
+                return id;
+            }
+        }
+    }
+    fn new_follower_id(&mut self) -> FollowerId {
+        loop {
+            let id = FollowerId::new(format!("{}-S{}", self.facts.info.id, self.next_follower));
+            self.next_follower += 1;
+            if !self.knows_follower(&id) {
+                return id;
+            }
+        }
+    }
+    fn new_offer_id(&mut self) -> OfferId {
+        let id = OfferId::new(format!("{}-O{}", self.facts.info.id, self.next_offer));
+        self.next_offer += 1;
+        id
+    }
+    fn knows_follower(&self, id: &FollowerId) -> bool {
+        self.state.follower(id).is_some()
+            || self.state.recovered.contains_key(id)
+            || self.state.unreachable.contains_key(id)
+            || self.state.gone.contains_key(id)
+            || self.state.removed.contains(id)
+    }
+}

@@ -1,0 +1,244 @@
+//! The invariants of the tables, said twice: what is kept is compared with what is counted.
+
+use crate::{
+    Leader,
+    state::{State, holds_resources},
+    timers::Timer,
+};
+use std::collections::BTreeMap;
+use tepui_model::{ExecutorId, FollowerId, FrameworkId, TaskId, resources::Resources};
+
+impl Leader {
+    /// Panics if an invariant is broken. Simulations and tests call it after every step; it looks
+    /// at everything and is not for production.
+    pub fn check(&self) {
+        check_frameworks(&self.state);
+        check_followers(&self.state);
+        check_offers(&self.state);
+        self.check_timers();
+        self.allocator.check();
+    }
+
+    fn check_timers(&self) {
+        let (ordered, due) = self.timers.counts();
+        assert_eq!(ordered, due, "timers: both indexes agree");
+        for follower in self.state.followers() {
+            assert!(
+                self.timers.is_set(&Timer::Ping(follower.id.clone())),
+                "{} is pinged",
+                follower.id
+            );
+            assert_eq!(
+                self.timers.is_set(&Timer::Reregister(follower.id.clone())),
+                !follower.connected,
+                "{} is awaited exactly while it is away",
+                follower.id
+            );
+        }
+        for framework in self.state.frameworks() {
+            let heartbeat = self.timers.is_set(&Timer::Heartbeat(framework.id.clone()));
+            assert_eq!(
+                heartbeat,
+                framework.is_connected(),
+                "{} has heartbeats while connected",
+                framework.id
+            );
+        }
+    }
+}
+
+fn check_frameworks(state: &State) {
+    for framework in state.frameworks() {
+        let id = &framework.id;
+        assert!(
+            !state.is_completed(id),
+            "{id} is not both here and completed"
+        );
+        assert!(
+            framework.is_connected() || !framework.active,
+            "{id} is active only while connected"
+        );
+        assert!(
+            framework.active || framework.offers.is_empty(),
+            "{id} holds offers only while active"
+        );
+        if let Some(stream) = framework.stream() {
+            assert_eq!(
+                state.streams.get(&stream),
+                Some(id),
+                "the stream of {id} leads to it"
+            );
+        }
+        let mut used = Resources::new();
+        for (task_id, task) in framework.tasks.iter() {
+            let at = FollowerId::from(&task.agent_id);
+            let follower = state
+                .follower(&at)
+                .unwrap_or_else(|| panic!("task {task_id} runs on {at}, which is gone"));
+            assert!(
+                follower
+                    .tasks
+                    .get(id)
+                    .is_some_and(|tasks| tasks.contains(task_id)),
+                "task {task_id} is in the index of {at}"
+            );
+            if holds_resources(task) {
+                used += Resources::from_proto(&task.resources);
+            }
+            assert!(
+                !framework.unreachable_tasks.contains_key(task_id),
+                "task {task_id} is in one table only"
+            );
+        }
+        for ((at, executor_id), executor) in framework.executors.iter() {
+            let follower = state
+                .follower(at)
+                .unwrap_or_else(|| panic!("executor {executor_id} on {at}, which is gone"));
+            assert!(
+                follower.has_executor(id, executor_id.as_str()),
+                "executor {executor_id} is in the index of {at}"
+            );
+            used += Resources::from_proto(&executor.resources);
+        }
+        assert_eq!(
+            framework.used, used,
+            "what {id} uses is what its tasks and executors hold"
+        );
+    }
+    for (stream, id) in &state.streams {
+        let framework = state
+            .framework(id)
+            .unwrap_or_else(|| panic!("stream {stream} leads nowhere"));
+        assert_eq!(framework.stream(), Some(*stream));
+    }
+}
+
+fn check_followers(state: &State) {
+    for follower in state.followers() {
+        let at = &follower.id;
+        assert!(
+            !state.recovered.contains_key(at),
+            "{at} is registered, hence no longer awaited"
+        );
+        assert!(
+            !state.unreachable.contains_key(at),
+            "{at} is registered, hence reachable"
+        );
+        assert!(
+            !state.gone.contains_key(at),
+            "{at} is registered, hence not gone"
+        );
+        assert!(
+            !state.removed.contains(at),
+            "{at} is registered, hence not removed"
+        );
+        assert_eq!(
+            state.follower_at(&follower.pid).map(|f| &f.id),
+            Some(at),
+            "the address of {at} leads to it"
+        );
+        assert!(
+            follower.connected || !follower.active,
+            "{at} is active only while connected"
+        );
+        assert!(
+            follower.active || follower.offers.is_empty(),
+            "{at} is offered only while active"
+        );
+
+        let mut used: BTreeMap<FrameworkId, Resources> = BTreeMap::new();
+        for (framework, tasks) in &follower.tasks {
+            assert!(!tasks.is_empty(), "{at} keeps no empty indexes");
+            for task in tasks {
+                let task = known_task(state, framework, task);
+                if holds_resources(task) {
+                    *used.entry(framework.clone()).or_default() +=
+                        Resources::from_proto(&task.resources);
+                }
+            }
+        }
+        for (framework, executors) in &follower.executors {
+            for (id, executor) in executors {
+                assert!(
+                    has_executor(state, framework, at, id),
+                    "executor {id} on {at} is known to {framework}"
+                );
+                *used.entry(framework.clone()).or_default() +=
+                    Resources::from_proto(&executor.resources);
+            }
+        }
+        used.retain(|_, resources| !resources.is_empty());
+        assert_eq!(
+            follower.used, used,
+            "what is used on {at} is what tasks and executors hold"
+        );
+
+        if !follower.shrunk {
+            let taken =
+                (follower.used.values().sum::<Resources>() + &follower.offered).unallocated();
+            assert!(
+                follower.total.contains(&taken),
+                "{at} has {}, of which {taken} is taken",
+                follower.total
+            );
+        }
+    }
+}
+
+fn known_task<'a>(
+    state: &'a State,
+    framework: &FrameworkId,
+    task: &TaskId,
+) -> &'a tepui_protocol::v1::Task {
+    state
+        .task(framework, task)
+        .unwrap_or_else(|| panic!("task {task} of {framework} is in an index only"))
+}
+
+fn has_executor(state: &State, framework: &FrameworkId, at: &FollowerId, id: &ExecutorId) -> bool {
+    state
+        .framework(framework)
+        .is_some_and(|f| f.executors.contains_key(&(at.clone(), id.clone())))
+}
+
+fn check_offers(state: &State) {
+    let mut by_framework: BTreeMap<&FrameworkId, Resources> = BTreeMap::new();
+    let mut by_follower: BTreeMap<&FollowerId, Resources> = BTreeMap::new();
+    for (id, offer) in state.offers() {
+        let framework = state
+            .framework(&offer.framework)
+            .unwrap_or_else(|| panic!("offer {id} outlived its framework"));
+        let follower = state
+            .follower(&offer.follower)
+            .unwrap_or_else(|| panic!("offer {id} outlived its follower"));
+        assert!(
+            framework.offers.contains_key(id) && follower.offers.contains_key(id),
+            "offer {id} is in every index"
+        );
+        *by_framework.entry(&offer.framework).or_default() += &offer.resources;
+        *by_follower.entry(&offer.follower).or_default() += &offer.resources;
+    }
+    let held: usize = state.frameworks().map(|f| f.offers.size()).sum();
+    let out: usize = state.followers().map(|f| f.offers.size()).sum();
+    assert_eq!(
+        (held, out),
+        (state.offers().count(), state.offers().count()),
+        "no index knows an offer that is not out"
+    );
+    for framework in state.frameworks() {
+        let counted = by_framework.remove(&framework.id).unwrap_or_default();
+        assert_eq!(
+            framework.offered, counted,
+            "what {} is offered is what its offers hold",
+            framework.id
+        );
+    }
+    for follower in state.followers() {
+        let counted = by_follower.remove(&follower.id).unwrap_or_default();
+        assert_eq!(
+            follower.offered, counted,
+            "what {} offers is what its offers hold",
+            follower.id
+        );
+    }
+}

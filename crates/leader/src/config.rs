@@ -1,0 +1,76 @@
+//! What the operator can set. The shell fills it from flags; [`Config::default`] is the reference's
+//! set of defaults (`src/master/flags.cpp`, `docs/configuration/master.md`).
+
+use std::{collections::BTreeSet, time::Duration};
+
+/// Time between two heartbeats on every event stream (`docs/scheduler-http-api.md`).
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Followers older than this are not talked to (`MINIMUM_AGENT_VERSION`).
+pub const OLDEST_FOLLOWER_VERSION: (u64, u64, u64) = (1, 0, 0);
+
+/// How many removed followers are remembered, so that late messages from them are known as such.
+pub const REMOVED_FOLLOWERS_KEPT: usize = 100_000;
+
+/// Settings of a leader.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--agent_ping_timeout`: a follower is pinged this often.
+    pub ping_timeout: Duration,
+    /// `--max_agent_ping_timeouts`: pings in a row that may stay unanswered.
+    pub max_ping_timeouts: u32,
+    /// `--agent_reregister_timeout`: how long a follower may stay away, after its link broke or
+    /// after a new leader was elected.
+    pub reregister_timeout: Duration,
+    /// `--offer_timeout`: offers older than this are rescinded.
+    pub offer_timeout: Option<Duration>,
+    /// `--max_completed_frameworks`
+    pub max_completed_frameworks: usize,
+    /// `--max_completed_tasks_per_framework`
+    pub max_completed_tasks_per_framework: usize,
+    /// `--max_unreachable_tasks_per_framework`
+    pub max_unreachable_tasks_per_framework: usize,
+    /// `--max_operator_event_stream_subscribers`
+    pub max_operator_streams: usize,
+    /// `--root_submissions`: whether frameworks may run as root.
+    pub root_submissions: bool,
+    /// `--require_agent_domain`
+    pub require_follower_domain: bool,
+    /// `--roles`: the only roles frameworks may subscribe with; `None` allows all.
+    pub roles: Option<BTreeSet<String>>,
+    /// What the allocator is told.
+    pub allocator: tepui_allocator::Options,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ping_timeout: Duration::from_secs(15),
+            max_ping_timeouts: 5,
+            reregister_timeout: Duration::from_secs(600),
+            offer_timeout: None,
+            max_completed_frameworks: 50,
+            max_completed_tasks_per_framework: 1000,
+            max_unreachable_tasks_per_framework: 1000,
+            max_operator_streams: 1000,
+            root_submissions: true,
+            require_follower_domain: false,
+            roles: None,
+            allocator: tepui_allocator::Options::default(),
+        }
+    }
+}
+
+impl Config {
+    /// What followers are told: without a ping for this long they look for a leader again.
+    pub(crate) fn total_ping_timeout(&self) -> Duration {
+        self.ping_timeout.saturating_mul(self.max_ping_timeouts)
+    }
+
+    /// Whether frameworks may use a role.
+    pub(crate) fn allows_role(&self, role: &str) -> bool {
+        self.roles
+            .as_ref()
+            .is_none_or(|roles| role == "*" || roles.contains(role))
+    }
+}

@@ -1,0 +1,103 @@
+//! `LAUNCH`: each task by itself; one that is not valid does not keep the others from running.
+
+use super::Accepted;
+use crate::{
+    Leader,
+    status::Cause,
+    subscribe::NO_PROCESS,
+    validate::task::{Launch, validate},
+};
+use tepui_model::{resources::Resources, tasks::TaskState};
+use tepui_protocol::{
+    internal,
+    v1::{self, health_check, offer::operation, task_status::Reason},
+};
+
+impl Leader {
+    pub(crate) fn launch(&mut self, accepted: &mut Accepted, launch: operation::Launch) {
+        for mut task in launch.task_infos {
+            complete(&mut task, accepted);
+            if let Err(error) = self.launch_one(accepted, &task) {
+                let cause = Cause::new(Reason::TaskInvalid, error);
+                self.fail_tasks(&accepted.framework, &[task], TaskState::TaskError, &cause);
+            }
+        }
+    }
+
+    fn launch_one(&mut self, accepted: &mut Accepted, task: &v1::TaskInfo) -> Result<(), String> {
+        let Accepted {
+            framework: framework_id,
+            at,
+            available,
+            ..
+        } = accepted;
+        let (Some(framework), Some(follower)) =
+            (self.state.framework(framework_id), self.state.follower(at))
+        else {
+            return Ok(());
+        };
+        validate(
+            task,
+            &Launch {
+                framework,
+                follower,
+                available,
+            },
+        )?;
+
+        let (info, to) = (framework.info.clone(), follower.pid.clone());
+        let mut consumed = Resources::from_proto(&task.resources);
+        let new_executor = task
+            .executor
+            .as_ref()
+            .filter(|e| !follower.has_executor(framework_id, &e.executor_id.value));
+        if let Some(executor) = new_executor {
+            consumed += Resources::from_proto(&executor.resources);
+        }
+        // Command tasks have no executor here, and their follower starts one for each.
+        let launch_executor = task.executor.is_none() || new_executor.is_some();
+        let new_executor = new_executor.cloned();
+        let left = available
+            .checked_sub(&consumed)
+            .ok_or_else(|| "Resources are not available".to_owned())?;
+        *available = left;
+
+        if let Some(executor) = new_executor {
+            self.state.insert_executor(framework_id, at, executor);
+        }
+        self.add_task(framework_id, task);
+        let message = internal::RunTaskMessage {
+            framework: v1::FrameworkInfo::clone(&info),
+            task: task.clone(),
+            resource_version_uuids: self.resource_versions(at),
+            pid: Some(NO_PROCESS.to_owned()),
+            launch_executor: Some(launch_executor),
+            ..Default::default()
+        };
+        self.send(to, message);
+        Ok(())
+    }
+}
+
+/// Fills in what schedulers may leave out.
+fn complete(task: &mut v1::TaskInfo, accepted: &Accepted) {
+    accepted.allocate(&mut task.resources);
+    if let Some(executor) = &mut task.executor {
+        accepted.allocate(&mut executor.resources);
+        executor
+            .framework_id
+            .get_or_insert_with(|| accepted.framework.to_proto());
+    }
+    // Before there were types, what was set said it.
+    if let Some(check) = task
+        .health_check
+        .as_mut()
+        .filter(|check| check.r#type.is_none())
+    {
+        match (&check.command, &check.http) {
+            (Some(_), None) => check.set_type(health_check::Type::Command),
+            (None, Some(_)) => check.set_type(health_check::Type::Http),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! Tables and indexes: who is there, what runs where, what is offered to whom.
+//!
+//! Every change of a relation goes through one method here that keeps both ends of it; whatever is
+//! touched is remembered, so that publishing the view costs what changed. The parts of a framework
+//! or follower that readers see are persistent maps: a snapshot of them shares their nodes.
+
+use crate::view::FrameworkView;
+use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+use tepui_model::{
+    ExecutorId, FollowerId, FrameworkId, OfferId, StreamId, TaskId, Time,
+    resources::Resources,
+    tasks::{TaskState, is_terminal},
+};
+use tepui_protocol::{peer::Pid, v1};
+
+/// What a framework said it can deal with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FrameworkCapabilities {
+    pub(crate) partition_aware: bool,
+    pub(crate) multi_role: bool,
+    pub(crate) reservation_refinement: bool,
+}
+
+impl From<&v1::FrameworkInfo> for FrameworkCapabilities {
+    fn from(info: &v1::FrameworkInfo) -> Self {
+        use v1::framework_info::capability::Type;
+        let has = |wanted: Type| {
+            info.capabilities
+                .iter()
+                .any(|capability| capability.r#type() == wanted)
+        };
+        Self {
+            partition_aware: has(Type::PartitionAware),
+            multi_role: has(Type::MultiRole),
+            reservation_refinement: has(Type::ReservationRefinement),
+        }
+    }
+}
+
+/// The roles a framework subscribes with.
+pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
+    if FrameworkCapabilities::from(info).multi_role {
+        info.roles.iter().cloned().collect()
+    } else {
+        #[allow(deprecated)]
+        let role = info.role().to_owned();
+        BTreeSet::from([role])
+    }
+}
+
+/// How a framework is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// From followers that run its tasks, or from its own word after an election; it has not
+    /// subscribed here yet.
+    Recovered,
+    /// It has a stream.
+    Connected(StreamId),
+    /// It had one.
+    Disconnected,
+}
+
+/// A framework.
+#[derive(Debug)]
+pub(crate) struct Framework {
+    pub(crate) id: FrameworkId,
+    pub(crate) info: Arc<v1::FrameworkInfo>,
+    pub(crate) capabilities: FrameworkCapabilities,
+    pub(crate) roles: BTreeSet<String>,
+    pub(crate) suppressed: BTreeSet<String>,
+    pub(crate) connection: Connection,
+    /// Gets offers.
+    pub(crate) active: bool,
+    pub(crate) registered: Time,
+    pub(crate) reregistered: Option<Time>,
+    pub(crate) tasks: RedBlackTreeMapSync<TaskId, Arc<v1::Task>>,
+    pub(crate) unreachable_tasks: RedBlackTreeMapSync<TaskId, Arc<v1::Task>>,
+    /// Oldest first; may name tasks that are no longer there.
+    unreachable_order: VecDeque<TaskId>,
+    pub(crate) completed_tasks: QueueSync<Arc<v1::Task>>,
+    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
+    pub(crate) used: Resources,
+    pub(crate) offered: Resources,
+}
+
+impl Framework {
+    pub(crate) fn new(
+        id: FrameworkId,
+        info: v1::FrameworkInfo,
+        connection: Connection,
+        now: Time,
+    ) -> Self {
+        Self {
+            id,
+            capabilities: (&info).into(),
+            roles: roles_of(&info),
+            suppressed: BTreeSet::new(),
+            info: Arc::new(info),
+            connection,
+            active: matches!(connection, Connection::Connected(_)),
+            registered: now,
+            reregistered: None,
+            tasks: Default::default(),
+            unreachable_tasks: Default::default(),
+            unreachable_order: VecDeque::new(),
+            completed_tasks: Default::default(),
+            offers: Default::default(),
+            executors: HashTrieMapSync::default(),
+            used: Resources::new(),
+            offered: Resources::new(),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        match self.connection {
+            Connection::Connected(stream) => Some(stream),
+            _ => None,
+        }
+    }
+    pub(crate) fn is_connected(&self) -> bool {
+        self.stream().is_some()
+    }
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.connection == Connection::Recovered
+    }
+
+    /// Takes over a new description of it.
+    pub(crate) fn describe(&mut self, info: v1::FrameworkInfo) {
+        self.capabilities = (&info).into();
+        self.roles = roles_of(&info);
+        self.info = Arc::new(info);
+    }
+
+    /// Remembers a task that ended.
+    pub(crate) fn complete_task(&mut self, task: Arc<v1::Task>, limit: usize) {
+        if limit == 0 {
+            return;
+        }
+        self.completed_tasks.enqueue_mut(task);
+        while self.completed_tasks.len() > limit {
+            self.completed_tasks.dequeue_mut();
+        }
+    }
+
+    /// Remembers a task whose follower is unreachable.
+    pub(crate) fn miss_task(&mut self, id: TaskId, task: Arc<v1::Task>, limit: usize) {
+        if limit == 0 {
+            return;
+        }
+        self.unreachable_tasks.insert_mut(id.clone(), task);
+        self.unreachable_order.push_back(id);
+        while self.unreachable_tasks.size() > limit {
+            let Some(oldest) = self.unreachable_order.pop_front() else {
+                break;
+            };
+            self.unreachable_tasks.remove_mut(&oldest);
+        }
+        // Ids of tasks that came back stay in the order; drop them before they pile up.
+        if self.unreachable_order.len() > 2 * limit {
+            let tasks = &self.unreachable_tasks;
+            self.unreachable_order.retain(|id| tasks.contains_key(id));
+        }
+    }
+}
+
+/// What a follower said it can deal with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FollowerCapabilities {
+    pub(crate) multi_role: bool,
+    pub(crate) reservation_refinement: bool,
+    pub(crate) resource_provider: bool,
+    pub(crate) task_resource_limits: bool,
+}
+
+impl From<&[v1::agent_info::Capability]> for FollowerCapabilities {
+    fn from(capabilities: &[v1::agent_info::Capability]) -> Self {
+        use v1::agent_info::capability::Type;
+        let has = |wanted: Type| {
+            capabilities
+                .iter()
+                .any(|capability| capability.r#type() == wanted)
+        };
+        Self {
+            multi_role: has(Type::MultiRole),
+            reservation_refinement: has(Type::ReservationRefinement),
+            resource_provider: has(Type::ResourceProvider),
+            task_resource_limits: has(Type::TaskResourceLimits),
+        }
+    }
+}
+
+/// A registered follower.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) id: FollowerId,
+    pub(crate) info: Arc<v1::AgentInfo>,
+    pub(crate) pid: Pid,
+    pub(crate) version: String,
+    pub(crate) capabilities: Arc<Vec<v1::agent_info::Capability>>,
+    pub(crate) can: FollowerCapabilities,
+    pub(crate) registered: Time,
+    pub(crate) reregistered: Option<Time>,
+    pub(crate) connected: bool,
+    /// Its resources are offered.
+    pub(crate) active: bool,
+    pub(crate) total: Resources,
+    /// Changes with every change of its resources that the leader did not make.
+    pub(crate) resource_version: Option<v1::Uuid>,
+    pub(crate) tasks: BTreeMap<FrameworkId, BTreeSet<TaskId>>,
+    pub(crate) executors: BTreeMap<FrameworkId, BTreeMap<ExecutorId, Arc<v1::ExecutorInfo>>>,
+    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub(crate) used: BTreeMap<FrameworkId, Resources>,
+    pub(crate) offered: Resources,
+    /// Tasks that were to be killed; told again when it comes back with them.
+    pub(crate) killed: BTreeSet<(FrameworkId, TaskId)>,
+    /// Number of the process that pings it.
+    pub(crate) observer: u64,
+    /// The last ping is unanswered.
+    pub(crate) pinged: bool,
+    /// Unanswered pings in a row.
+    pub(crate) ping_timeouts: u32,
+    /// It came back with less than it had: what runs and is offered may exceed what it has.
+    pub(crate) shrunk: bool,
+}
+
+impl Follower {
+    pub(crate) fn has_executor(&self, framework: &FrameworkId, executor: &str) -> bool {
+        self.executors
+            .get(framework)
+            .is_some_and(|executors| executors.contains_key(executor))
+    }
+
+    /// What is neither used nor offered is not said here: that is the allocator's to know.
+    fn use_resources(&mut self, framework: &FrameworkId, resources: &Resources) {
+        *self.used.entry(framework.clone()).or_default() += resources;
+    }
+
+    fn release(&mut self, framework: &FrameworkId, resources: &Resources) {
+        if let Some(used) = self.used.get_mut(framework) {
+            *used = used.saturating_sub(resources);
+            if used.is_empty() {
+                self.used.remove(framework);
+            }
+        }
+    }
+}
+
+/// An offer that is out.
+#[derive(Debug)]
+pub(crate) struct OfferEntry {
+    pub(crate) framework: FrameworkId,
+    pub(crate) follower: FollowerId,
+    pub(crate) role: Arc<str>,
+    pub(crate) resources: Resources,
+}
+
+/// Ids of followers that were removed, the oldest forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct RemovedFollowers {
+    ids: FxHashSet<FollowerId>,
+    order: VecDeque<FollowerId>,
+}
+
+impl RemovedFollowers {
+    pub(crate) fn insert(&mut self, id: FollowerId, limit: usize) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        while self.ids.len() > limit {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            self.ids.remove(&oldest);
+        }
+    }
+    pub(crate) fn forget(&mut self, id: &FollowerId) {
+        if self.ids.remove(id) {
+            self.order.retain(|other| other != id);
+        }
+    }
+    pub(crate) fn contains(&self, id: &FollowerId) -> bool {
+        self.ids.contains(id)
+    }
+}
+
+/// All tables.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    followers: BTreeMap<FollowerId, Follower>,
+    pub(crate) streams: FxHashMap<StreamId, FrameworkId>,
+    by_pid: FxHashMap<Pid, FollowerId>,
+    offers: BTreeMap<OfferId, OfferEntry>,
+    pub(crate) completed: QueueSync<Arc<FrameworkView>>,
+    completed_ids: FxHashSet<FrameworkId>,
+    pub(crate) recovered: RedBlackTreeMapSync<FollowerId, Arc<v1::AgentInfo>>,
+    pub(crate) unreachable: RedBlackTreeMapSync<FollowerId, Time>,
+    pub(crate) unreachable_tasks: BTreeMap<FollowerId, BTreeMap<FrameworkId, Vec<TaskId>>>,
+    pub(crate) gone: BTreeMap<FollowerId, Time>,
+    pub(crate) removed: RemovedFollowers,
+    /// Changed since the view was last published.
+    pub(crate) touched_frameworks: BTreeSet<FrameworkId>,
+    pub(crate) touched_followers: BTreeSet<FollowerId>,
+}
+
+impl State {
+    pub(crate) fn framework(&self, id: &FrameworkId) -> Option<&Framework> {
+        self.frameworks.get(id)
+    }
+    pub(crate) fn framework_mut(&mut self, id: &FrameworkId) -> Option<&mut Framework> {
+        let framework = self.frameworks.get_mut(id)?;
+        self.touched_frameworks.insert(id.clone());
+        Some(framework)
+    }
+    pub(crate) fn frameworks(&self) -> impl Iterator<Item = &Framework> {
+        self.frameworks.values()
+    }
+    pub(crate) fn insert_framework(&mut self, framework: Framework) {
+        if let Some(stream) = framework.stream() {
+            self.streams.insert(stream, framework.id.clone());
+        }
+        self.touched_frameworks.insert(framework.id.clone());
+        self.frameworks.insert(framework.id.clone(), framework);
+    }
+    /// Changes how a framework is connected; gives back the stream it had.
+    pub(crate) fn connect(&mut self, id: &FrameworkId, connection: Connection) -> Option<StreamId> {
+        let framework = self.framework_mut(id)?;
+        let old = framework.stream();
+        framework.connection = connection;
+        let new = framework.stream();
+        if let Some(old) = old {
+            self.streams.remove(&old);
+        }
+        if let Some(new) = new {
+            self.streams.insert(new, id.clone());
+        }
+        old
+    }
+    pub(crate) fn remove_framework(&mut self, id: &FrameworkId) -> Option<Framework> {
+        let framework = self.frameworks.remove(id)?;
+        if let Some(stream) = framework.stream() {
+            self.streams.remove(&stream);
+        }
+        self.touched_frameworks.insert(id.clone());
+        Some(framework)
+    }
+    /// Remembers a framework that ended.
+    pub(crate) fn complete_framework(&mut self, view: Arc<FrameworkView>, limit: usize) {
+        self.completed_ids.insert(view.id.clone());
+        self.completed.enqueue_mut(view);
+        while self.completed.len() > limit {
+            if let Some(oldest) = self.completed.peek() {
+                self.completed_ids.remove(&oldest.id);
+            }
+            self.completed.dequeue_mut();
+        }
+    }
+    pub(crate) fn is_completed(&self, id: &FrameworkId) -> bool {
+        self.completed_ids.contains(id)
+    }
+
+    pub(crate) fn follower(&self, id: &FollowerId) -> Option<&Follower> {
+        self.followers.get(id)
+    }
+    pub(crate) fn follower_mut(&mut self, id: &FollowerId) -> Option<&mut Follower> {
+        let follower = self.followers.get_mut(id)?;
+        self.touched_followers.insert(id.clone());
+        Some(follower)
+    }
+    /// Mutable access for what no reader sees: leaves the view as it is.
+    pub(crate) fn follower_unseen(&mut self, id: &FollowerId) -> Option<&mut Follower> {
+        self.followers.get_mut(id)
+    }
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &Follower> {
+        self.followers.values()
+    }
+    pub(crate) fn follower_at(&self, pid: &Pid) -> Option<&Follower> {
+        self.followers.get(self.by_pid.get(pid)?)
+    }
+    pub(crate) fn insert_follower(&mut self, follower: Follower) {
+        self.by_pid
+            .insert(follower.pid.clone(), follower.id.clone());
+        self.touched_followers.insert(follower.id.clone());
+        self.followers.insert(follower.id.clone(), follower);
+    }
+    /// It listens elsewhere now.
+    pub(crate) fn move_follower(&mut self, id: &FollowerId, pid: Pid) {
+        let Some(follower) = self.follower_mut(id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut follower.pid, pid.clone());
+        if self.by_pid.get(&old) == Some(id) {
+            self.by_pid.remove(&old);
+        }
+        self.by_pid.insert(pid, id.clone());
+    }
+    pub(crate) fn remove_follower(&mut self, id: &FollowerId) -> Option<Follower> {
+        let follower = self.followers.remove(id)?;
+        if self.by_pid.get(&follower.pid) == Some(id) {
+            self.by_pid.remove(&follower.pid);
+        }
+        self.touched_followers.insert(id.clone());
+        Some(follower)
+    }
+
+    pub(crate) fn offer(&self, id: &OfferId) -> Option<&OfferEntry> {
+        self.offers.get(id)
+    }
+    pub(crate) fn offers(&self) -> impl Iterator<Item = (&OfferId, &OfferEntry)> {
+        self.offers.iter()
+    }
+    pub(crate) fn insert_offer(&mut self, id: OfferId, entry: OfferEntry, proto: v1::Offer) {
+        let proto = Arc::new(proto);
+        if let Some(framework) = self.framework_mut(&entry.framework) {
+            framework.offers.insert_mut(id.clone(), proto.clone());
+            framework.offered += &entry.resources;
+        }
+        if let Some(follower) = self.follower_mut(&entry.follower) {
+            follower.offers.insert_mut(id.clone(), proto);
+            follower.offered += &entry.resources;
+        }
+        self.offers.insert(id, entry);
+    }
+    pub(crate) fn remove_offer(&mut self, id: &OfferId) -> Option<OfferEntry> {
+        let entry = self.offers.remove(id)?;
+        if let Some(framework) = self.framework_mut(&entry.framework) {
+            framework.offers.remove_mut(id);
+            framework.offered = framework.offered.saturating_sub(&entry.resources);
+        }
+        if let Some(follower) = self.follower_mut(&entry.follower) {
+            follower.offers.remove_mut(id);
+            follower.offered = follower.offered.saturating_sub(&entry.resources);
+        }
+        Some(entry)
+    }
+
+    /// Adds a task; it counts as using its resources unless it has ended.
+    pub(crate) fn insert_task(&mut self, framework: &FrameworkId, task: v1::Task) {
+        let id = TaskId::from(&task.task_id);
+        let follower = FollowerId::from(&task.agent_id);
+        let resources = if holds_resources(&task) {
+            Resources::from_proto(&task.resources)
+        } else {
+            Resources::new()
+        };
+        if let Some(framework) = self.framework_mut(framework) {
+            framework.tasks.insert_mut(id.clone(), Arc::new(task));
+            framework.used += &resources;
+        }
+        if let Some(follower) = self.follower_mut(&follower) {
+            follower
+                .tasks
+                .entry(framework.clone())
+                .or_default()
+                .insert(id);
+            if !resources.is_empty() {
+                follower.use_resources(framework, &resources);
+            }
+        }
+    }
+    pub(crate) fn task(&self, framework: &FrameworkId, task: &TaskId) -> Option<&Arc<v1::Task>> {
+        self.framework(framework)?.tasks.get(task)
+    }
+    /// Changes a task in place. If it let go of its resources, gives back what they were and where.
+    pub(crate) fn change_task(
+        &mut self,
+        framework: &FrameworkId,
+        id: &TaskId,
+        change: impl FnOnce(&mut v1::Task),
+    ) -> Option<(FollowerId, Resources)> {
+        let owner = self.framework_mut(framework)?;
+        let mut task = owner.tasks.get(id)?.clone();
+        let held = holds_resources(&task);
+        // One clone of the task while a view holds the old one; readers keep theirs.
+        change(Arc::make_mut(&mut task));
+        let released = held && !holds_resources(&task);
+        let follower = FollowerId::from(&task.agent_id);
+        let resources = if released {
+            Resources::from_proto(&task.resources)
+        } else {
+            Resources::new()
+        };
+        owner.tasks.insert_mut(id.clone(), task);
+        if !released {
+            return None;
+        }
+        self.release(framework, &follower, &resources);
+        Some((follower, resources))
+    }
+    /// Takes a task out of the tables. If it held resources, gives back what they were and where.
+    pub(crate) fn remove_task(
+        &mut self,
+        framework: &FrameworkId,
+        id: &TaskId,
+    ) -> Option<(Arc<v1::Task>, Option<(FollowerId, Resources)>)> {
+        let owner = self.framework_mut(framework)?;
+        let task = owner.tasks.get(id)?.clone();
+        owner.tasks.remove_mut(id);
+        let at = FollowerId::from(&task.agent_id);
+        let held = holds_resources(&task).then(|| Resources::from_proto(&task.resources));
+        if let Some(resources) = &held {
+            self.release(framework, &at, resources);
+        }
+        if let Some(follower) = self.follower_mut(&at) {
+            if let Some(tasks) = follower.tasks.get_mut(framework) {
+                tasks.remove(id);
+                if tasks.is_empty() {
+                    follower.tasks.remove(framework);
+                }
+            }
+            follower.killed.remove(&(framework.clone(), id.clone()));
+        }
+        Some((task, held.map(|resources| (at, resources))))
+    }
+
+    pub(crate) fn insert_executor(
+        &mut self,
+        framework: &FrameworkId,
+        at: &FollowerId,
+        executor: v1::ExecutorInfo,
+    ) {
+        let id = ExecutorId::from(&executor.executor_id);
+        let resources = Resources::from_proto(&executor.resources);
+        let executor = Arc::new(executor);
+        if let Some(framework) = self.framework_mut(framework) {
+            framework
+                .executors
+                .insert_mut((at.clone(), id.clone()), executor.clone());
+            framework.used += &resources;
+        }
+        if let Some(follower) = self.follower_mut(at) {
+            follower
+                .executors
+                .entry(framework.clone())
+                .or_default()
+                .insert(id, executor);
+            if !resources.is_empty() {
+                follower.use_resources(framework, &resources);
+            }
+        }
+    }
+    /// Gives back the resources the executor held.
+    pub(crate) fn remove_executor(
+        &mut self,
+        framework: &FrameworkId,
+        at: &FollowerId,
+        id: &ExecutorId,
+    ) -> Option<Resources> {
+        let follower = self.follower_mut(at)?;
+        let executors = follower.executors.get_mut(framework)?;
+        let executor = executors.remove(id)?;
+        if executors.is_empty() {
+            follower.executors.remove(framework);
+        }
+        let resources = Resources::from_proto(&executor.resources);
+        if let Some(framework) = self.framework_mut(framework) {
+            framework.executors.remove_mut(&(at.clone(), id.clone()));
+        }
+        self.release(framework, at, &resources);
+        Some(resources)
+    }
+
+    fn release(&mut self, framework: &FrameworkId, at: &FollowerId, resources: &Resources) {
+        if let Some(follower) = self.follower_mut(at) {
+            follower.release(framework, resources);
+        }
+        if let Some(framework) = self.framework_mut(framework) {
+            framework.used = framework.used.saturating_sub(resources);
+        }
+    }
+}
+
+/// Whether a task's resources are its own still.
+pub(crate) fn holds_resources(task: &v1::Task) -> bool {
+    !is_terminal(task.state()) && task.state() != TaskState::TaskUnreachable
+}

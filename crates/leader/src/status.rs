@@ -1,0 +1,340 @@
+//! Status updates: from followers to frameworks, their acknowledgements back, and the leader's own.
+//!
+//! Follows `Master::statusUpdate`, `forward`, `updateTask`, `acknowledge` in
+//! `src/master/master.cpp`; what clients may rely on is in `docs/task-state-reasons.md`. Only
+//! updates with a UUID want an acknowledgement; the leader's own have none.
+
+use crate::{Leader, Level, metrics::ended_counter, state::holds_resources};
+use bytes::Bytes;
+use std::sync::Arc;
+use tepui_model::{
+    FollowerId, FrameworkId, TaskId, Time,
+    tasks::{TaskState, is_terminal},
+};
+use tepui_protocol::{
+    internal,
+    v1::{
+        self,
+        scheduler::{self, call, event},
+        task_status::{Reason, Source},
+    },
+};
+
+/// Why the leader says something about a task.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Cause {
+    pub(crate) fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message }
+    }
+}
+
+/// An update in the form frameworks get it.
+#[derive(Debug, Clone)]
+pub(crate) struct Update {
+    pub(crate) status: v1::TaskStatus,
+    /// State of the task as its follower knows it, when it is ahead of this update.
+    pub(crate) latest_state: Option<TaskState>,
+}
+
+impl Update {
+    /// The leader's own word about a task it may not know.
+    pub(crate) fn new(
+        task: &v1::TaskId,
+        at: Option<&v1::AgentId>,
+        state: TaskState,
+        cause: &Cause,
+        now: Time,
+    ) -> Self {
+        let mut status = v1::TaskStatus {
+            task_id: task.clone(),
+            agent_id: at.cloned(),
+            message: Some(cause.message.clone()),
+            timestamp: Some(now.seconds()),
+            ..Default::default()
+        };
+        status.set_state(state);
+        status.set_source(Source::Master);
+        status.set_reason(cause.reason);
+        Self {
+            status,
+            latest_state: None,
+        }
+    }
+
+    /// The leader's own word about a task.
+    pub(crate) fn of_task(task: &v1::Task, state: TaskState, cause: &Cause, now: Time) -> Self {
+        let mut update = Self::new(&task.task_id, Some(&task.agent_id), state, cause, now);
+        update.status.executor_id = task.executor_id.clone();
+        update
+    }
+
+    /// With what the last status said of health, checks and the container.
+    pub(crate) fn of_known_task(
+        task: &v1::Task,
+        state: TaskState,
+        cause: &Cause,
+        now: Time,
+    ) -> Self {
+        let mut update = Self::of_task(task, state, cause, now);
+        if let Some(last) = task.statuses.last() {
+            update.status.healthy = last.healthy;
+            update.status.check_status = last.check_status.clone();
+            update.status.container_status = last.container_status.clone();
+        }
+        update
+    }
+
+    /// A follower's word. What stands beside the status overrides what stands in it.
+    fn of_follower(update: internal::StatusUpdate) -> Self {
+        let latest_state = update
+            .latest_state
+            .and_then(|state| TaskState::try_from(state).ok());
+        let mut status = update.status;
+        if update.slave_id.is_some() {
+            status.agent_id = update.slave_id;
+        }
+        if update.executor_id.is_some() {
+            status.executor_id = update.executor_id;
+        }
+        status.timestamp = Some(update.timestamp);
+        status.uuid = update.uuid.filter(|uuid| !uuid.is_empty());
+        Self {
+            status,
+            latest_state,
+        }
+    }
+}
+
+/// What frameworks were last told of a task: later than this they know nothing.
+pub(crate) fn reported_state(task: &v1::Task) -> TaskState {
+    match task.status_update_state {
+        Some(_) => task.status_update_state(),
+        None => task.state(),
+    }
+}
+
+/// Enters a status into a task: its state unless it has ended, and the latest status of each state
+/// without its data (which may be large). Whether operators should hear of it.
+pub(crate) fn apply(
+    task: &mut v1::Task,
+    status: &v1::TaskStatus,
+    latest: Option<TaskState>,
+) -> bool {
+    if !is_terminal(task.state()) {
+        task.set_state(latest.unwrap_or(status.state()));
+    }
+    let checked = status.reason.is_some()
+        && matches!(
+            status.reason(),
+            Reason::TaskCheckStatusUpdated | Reason::TaskHealthCheckStatusUpdated
+        );
+    let repeated = task
+        .statuses
+        .last()
+        .is_some_and(|last| last.state == status.state);
+    if repeated {
+        task.statuses.pop();
+    }
+    task.statuses.push(v1::TaskStatus {
+        data: None,
+        ..status.clone()
+    });
+    checked || !repeated
+}
+
+impl Leader {
+    /// `StatusUpdateMessage`.
+    pub(crate) fn status_update(&mut self, message: internal::StatusUpdateMessage) {
+        self.count("master/messages_status_update");
+        let update = message.update;
+        let at = update
+            .slave_id
+            .as_ref()
+            .or(update.status.agent_id.as_ref())
+            .map(FollowerId::from);
+        let framework_id = FrameworkId::from(&update.framework_id);
+        let task_id = TaskId::from(&update.status.task_id);
+        let known = at.as_ref().and_then(|at| self.state.follower(at));
+        let Some(runs_task) = known.map(|f| {
+            f.tasks
+                .get(&framework_id)
+                .is_some_and(|t| t.contains(&task_id))
+        }) else {
+            let at = at.as_ref().map_or("nowhere", |at| at.as_str());
+            return self.invalid_update(format!(
+                "Ignored an update of task {task_id} from the unknown follower {at}"
+            ));
+        };
+        if update.uuid.as_ref().is_none_or(|uuid| uuid.len() != 16) {
+            return self.invalid_update(format!(
+                "Ignored an update of task {task_id}: Not a valid UUID"
+            ));
+        }
+        let update = Update::of_follower(update);
+        let connected = self
+            .state
+            .framework(&framework_id)
+            .is_some_and(|f| f.is_connected());
+        if connected {
+            self.forward(&framework_id, runs_task.then_some(&task_id), &update);
+        }
+        if !runs_task {
+            return self.invalid_update(format!(
+                "Got an update of task {task_id} of {framework_id}, which is unknown"
+            ));
+        }
+        self.update_task(&framework_id, &task_id, &update);
+        self.count(if connected {
+            "master/valid_status_updates"
+        } else {
+            "master/invalid_status_updates"
+        });
+    }
+
+    fn invalid_update(&mut self, text: String) {
+        self.count("master/invalid_status_updates");
+        self.notice(Level::Warning, text);
+    }
+
+    /// To the framework; what it is told last is what acknowledgements are compared with.
+    fn forward(&mut self, framework: &FrameworkId, task: Option<&TaskId>, update: &Update) {
+        if let Some(task) = task {
+            let (state, uuid) = (update.status.state, update.status.uuid.clone());
+            self.state.change_task(framework, task, |task| {
+                task.status_update_state = Some(state);
+                task.status_update_uuid = uuid;
+            });
+        }
+        self.tell_framework(framework, update);
+    }
+
+    /// An `UPDATE` event, if it is connected.
+    pub(crate) fn tell_framework(&mut self, framework: &FrameworkId, update: &Update) {
+        let update = event::Update {
+            status: update.status.clone(),
+        };
+        let mut event = scheduler::Event {
+            update: Some(update),
+            ..Default::default()
+        };
+        event.set_type(event::Type::Update);
+        self.event(framework, event);
+    }
+
+    /// The leader's own update of a task in the tables.
+    pub(crate) fn update_of(
+        &self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        state: TaskState,
+        cause: &Cause,
+    ) -> Option<Update> {
+        Some(Update::of_task(
+            self.state.task(framework, task)?,
+            state,
+            cause,
+            self.now,
+        ))
+    }
+
+    /// Enters an update into the tables. The first one that ends a task frees its resources.
+    pub(crate) fn update_task(&mut self, framework: &FrameworkId, task: &TaskId, update: &Update) {
+        let mut tell_operators = false;
+        let mut ended = false;
+        let freed = self.state.change_task(framework, task, |task| {
+            let held = holds_resources(task);
+            tell_operators = apply(task, &update.status, update.latest_state);
+            ended = held && !holds_resources(task);
+        });
+        if tell_operators {
+            self.operator_event(|leader| {
+                let task = leader.state.task(framework, task)?;
+                Some(crate::operator::task_updated(task, &update.status))
+            });
+        }
+        if ended && let Some(counter) = ended_counter(update.status.state()) {
+            self.count(counter);
+        }
+        if let Some((at, resources)) = freed {
+            self.free(framework, &at, resources);
+        }
+    }
+
+    /// Takes a task out of the tables; it goes among the completed ones, or the missed ones.
+    pub(crate) fn remove_task(&mut self, framework_id: &FrameworkId, id: &TaskId, missed: bool) {
+        let Some((task, held)) = self.state.remove_task(framework_id, id) else {
+            return;
+        };
+        let completed = self.config.max_completed_tasks_per_framework;
+        let unreachable = self.config.max_unreachable_tasks_per_framework;
+        if let Some(framework) = self.state.framework_mut(framework_id) {
+            if missed {
+                framework.miss_task(id.clone(), task, unreachable);
+            } else {
+                framework.complete_task(task, completed);
+            }
+        }
+        if let Some((at, resources)) = held {
+            self.free(framework_id, &at, resources);
+        }
+    }
+
+    /// `ACKNOWLEDGE`: to the follower, who will send the next update. The acknowledgement of the
+    /// end of a task is the end of what the leader keeps of it.
+    pub(crate) fn acknowledge(&mut self, framework: &FrameworkId, call: call::Acknowledge) {
+        self.count("master/messages_status_update_acknowledgement");
+        let at = FollowerId::from(&call.agent_id);
+        let id = TaskId::from(&call.task_id);
+        let Some(pid) = self
+            .state
+            .follower(&at)
+            .filter(|f| f.connected)
+            .map(|f| f.pid.clone())
+        else {
+            return self.invalid_acknowledgement(
+                format!("its follower {at} is not registered or disconnected"),
+                &id,
+            );
+        };
+        let task = self
+            .state
+            .task(framework, &id)
+            .filter(|task| task.agent_id == call.agent_id)
+            .map(Arc::clone);
+        if let Some(task) = task {
+            if task.status_update_state.is_none() {
+                return self
+                    .invalid_acknowledgement("this leader sent no update of it".to_owned(), &id);
+            }
+            if is_terminal(task.status_update_state()) && task.status_update_uuid() == call.uuid {
+                self.remove_task(framework, &id, false);
+            }
+        }
+        let message = internal::StatusUpdateAcknowledgementMessage {
+            slave_id: call.agent_id,
+            framework_id: framework.to_proto(),
+            task_id: call.task_id,
+            uuid: call.uuid,
+        };
+        self.send(pid, message);
+        self.count("master/valid_status_update_acknowledgements");
+    }
+
+    fn invalid_acknowledgement(&mut self, why: String, task: &TaskId) {
+        self.count("master/invalid_status_update_acknowledgements");
+        self.notice(
+            Level::Warning,
+            format!("Ignored an acknowledgement for task {task}: {why}"),
+        );
+    }
+}
+
+/// Whether bytes can be a UUID.
+pub(crate) fn is_uuid(bytes: &Bytes) -> bool {
+    bytes.len() == 16
+}
