@@ -349,7 +349,9 @@ impl Allocator {
                 continue;
             };
             self.replace_held(slot, client, held.saturating_sub(&resources));
-            if let Some(refuse) = refuse {
+            // Who has left the role in the meantime starts afresh on coming back.
+            let subscribed = self.frameworks[framework].options.roles.contains(&role);
+            if let Some(refuse) = refuse.filter(|_| subscribed) {
                 self.add_filter(slot, client, resources, refuse, now);
             }
             self.freed(slot);

@@ -181,7 +181,7 @@ fn reservations_come_in_three_shapes() {
         assert_eq!((pre.role.as_deref(), &pre.reservation), (role, &old));
         assert_eq!(pre.reservations.len(), kept_in_pre);
         for mut shape in [endpoint, pre] {
-            assert_eq!(bag(&[shape.clone()]), bag(&[post.clone()]));
+            assert_eq!(bag(&[shape.clone()]), bag(std::slice::from_ref(&post)));
             assert_eq!(bag(&[shape.clone()]).to_proto_as(Format::PreRefinement), {
                 let mut pre = post.clone();
                 downgrade(&mut pre, Format::PreRefinement);

@@ -85,7 +85,7 @@ proptest! {
         match a.checked_sub(&b) {
             Some(rest) => {
                 prop_assert!(a.contains(&b));
-                prop_assert_eq!(&rest + &b, a);
+                prop_assert_eq!(&(&rest + &b), &a);
             }
             None => prop_assert!(!a.contains(&b)),
         }
