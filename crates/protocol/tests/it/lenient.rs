@@ -190,6 +190,17 @@ fn missing_fields_are_named_in_the_dialect() {
 }
 
 #[test]
+fn a_call_for_resources_holds_requests() {
+    let text = r#"{"type":"REQUEST","request":{"requests":[{"agent_id":{"value":"s"}}]}}"#;
+    let call: v1::scheduler::Call = json::decode(text.as_bytes()).expect("valid");
+    let request = v1::Request {
+        agent_id: Some(v1::AgentId { value: "s".into() }),
+        resources: Vec::new(),
+    };
+    assert_eq!(call.request.map(|call| call.requests), Some(vec![request]));
+}
+
+#[test]
 fn nesting_is_bounded() {
     let nested = |depth: usize| {
         let open = r#"{"value":"c","parent":"#.repeat(depth);
