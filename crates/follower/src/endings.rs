@@ -427,9 +427,11 @@ impl Follower {
         if !self.frameworks.get(id).is_some_and(|f| f.idle()) {
             return;
         }
-        let Some(framework) = self.frameworks.remove(id) else {
+        let Some(mut framework) = self.frameworks.remove(id) else {
             return;
         };
+        // Executors that left in this very step are still drawn.
+        framework.views = Default::default();
         self.touch(id);
         // Updates of a framework that merely has nothing more to run are still waited for; those of
         // one that was shut down went with it (`shutdown_framework`).

@@ -134,12 +134,11 @@ impl World {
     }
     pub(crate) fn run_in(&mut self, framework: v1::FrameworkInfo, task: v1::TaskInfo) {
         self.from_leader(i::RunTaskMessage {
-            framework_id: None,
             framework,
             task,
-            resource_version_uuids: Vec::new(),
             pid: Some("@0.0.0.0:0".into()),
             launch_executor: Some(true),
+            ..Default::default()
         });
     }
     /// Runs a command task and subscribes its executor; nothing is left to look at.

@@ -4,4 +4,8 @@ mod harness;
 
 mod executors;
 mod lifecycle;
+mod properties;
+mod read;
 mod registration;
+mod sandboxes;
+mod wire;

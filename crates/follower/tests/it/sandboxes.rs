@@ -1,0 +1,206 @@
+//! What becomes of sandboxes when nobody uses them any more, and the bounds of what is remembered.
+
+use crate::harness::*;
+use std::time::Duration;
+use tepui_follower::io::{Effect, Input};
+use tepui_model::container::ExitStatus;
+use tepui_protocol::{internal as i, v1, v1::TaskState};
+
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Runs a command task to its acknowledged end.
+fn complete(w: &mut World, framework: v1::FrameworkInfo, id: &str) {
+    w.run_in(framework.clone(), command(id));
+    let container = w.local_executor().container;
+    w.local(&container, subscribe_in(&framework, id));
+    w.effects.clear();
+    let mut call = update(id, id, TaskState::TaskFinished, 1);
+    call.framework_id = framework.id.clone().unwrap();
+    w.local(&container, call);
+    let update = w.updates().remove(0);
+    w.exited(&container, ExitStatus::Code(0));
+    w.acknowledge(&update);
+    w.effects
+        .retain(|e| !matches!(e, Effect::StopLocalExecutor { .. }));
+}
+
+fn subscribe_in(framework: &v1::FrameworkInfo, executor: &str) -> v1::executor::Call {
+    v1::executor::Call {
+        framework_id: framework.id.clone().unwrap(),
+        ..subscribe(executor)
+    }
+}
+
+/// Lets time pass while the leader keeps pinging.
+fn pass_registered(w: &mut World, duration: Duration) {
+    let end = w.now + duration;
+    while w.now < end {
+        w.pass(Duration::from_secs(60));
+        w.from_leader(i::PingSlaveMessage { connected: true });
+        w.effects.retain(|e| !matches!(e, Effect::Send { .. }));
+    }
+}
+
+#[test]
+fn sandboxes_go_after_the_delay() {
+    let mut w = World::registered();
+    complete(&mut w, framework(), "t");
+    assert!(w.seen().is_empty());
+    assert_eq!(w.follower.view().gc_pending, 3);
+    pass_registered(&mut w, WEEK - Duration::from_secs(60));
+    assert!(w.seen().is_empty());
+    pass_registered(&mut w, Duration::from_secs(60));
+    let removed = w.seen();
+    assert_eq!(removed.len(), 3, "{removed:?}");
+    assert!(
+        removed[2].ends_with(&format!("/frameworks/{FRAMEWORK}")),
+        "{removed:?}"
+    );
+}
+
+#[test]
+fn a_full_disk_makes_them_go_at_once_and_an_empty_one_lets_them_stay() {
+    let mut w = World::registered();
+    complete(&mut w, framework(), "t");
+    w.step(Input::DiskUsage(0.1));
+    assert!(w.seen().is_empty());
+    assert_eq!(w.follower.view().max_sandbox_age, WEEK.mul_f64(0.8));
+    w.step(Input::DiskUsage(0.9));
+    assert_eq!(w.seen().len(), 3);
+    let path = format!("/w/slaves/{ID}/frameworks/{FRAMEWORK}").into();
+    w.step(Input::Removed { path, error: None });
+    let view = w.follower.view();
+    assert_eq!(
+        (view.counters.path_removals_succeeded, view.gc_pending),
+        (1, 2)
+    );
+    w.step(Input::Removed {
+        path: "/somewhere/else".into(),
+        error: None,
+    });
+    assert_eq!(
+        w.follower.view().counters.path_removals_succeeded,
+        1,
+        "that was not ours"
+    );
+    w.step(Input::DiskUsage(f64::NAN));
+}
+
+#[test]
+fn a_sandbox_that_is_needed_again_is_kept() {
+    let mut w = World::registered();
+    complete(&mut w, framework(), "t");
+    w.run(command("t"));
+    assert_eq!(w.follower.view().gc_pending, 1, "only the old run");
+}
+
+#[test]
+fn a_task_waits_while_its_directory_is_being_removed() {
+    let mut w = World::registered();
+    complete(&mut w, framework(), "t");
+    w.step(Input::DiskUsage(1.0));
+    let removals: Vec<_> = w
+        .take()
+        .into_iter()
+        .filter_map(|e| match e {
+            Effect::Remove { path } => Some(path),
+            _ => None,
+        })
+        .collect();
+    w.run(command("t"));
+    assert!(w.seen().is_empty());
+    let pending = |w: &World| {
+        w.follower
+            .view()
+            .frameworks
+            .values()
+            .map(|f| f.pending.len())
+            .sum::<usize>()
+    };
+    assert_eq!(pending(&w), 1);
+    w.run(command("killed"));
+    w.kill("killed");
+    assert_eq!(
+        w.seen(),
+        [
+            "TASK_KILLED of killed (Killed before delivery to the executor) to master",
+            "ExitedExecutor killed -1 to master"
+        ]
+    );
+    for path in removals {
+        w.step(Input::Removed {
+            path,
+            error: Some("busy".into()),
+        });
+    }
+    assert_eq!(w.local_executor().info.executor_id.value, "t");
+    assert_eq!(pending(&w), 0);
+}
+
+#[test]
+fn history_is_bounded_and_takes_its_attachments_along() {
+    let mut config = config();
+    config.max_completed_executors_per_framework = 3;
+    let mut w = World::registered_with(config);
+    // Keeps the framework alive.
+    w.running_command("long");
+    let mut detached = 0;
+    for n in 0..10 {
+        complete(&mut w, framework(), &format!("t{n}"));
+        detached += w.seen().iter().filter(|e| *e == "detach").count();
+    }
+    let view = w.follower.view();
+    assert_eq!(
+        view.frameworks
+            .values()
+            .next()
+            .unwrap()
+            .completed_executors
+            .len(),
+        3
+    );
+    assert_eq!(detached, 7 * 3);
+}
+
+#[test]
+fn at_most_fifty_completed_frameworks_are_remembered() {
+    let mut w = World::registered();
+    for n in 0..60 {
+        let id = Some(v1::FrameworkId {
+            value: format!("L-{n:04}"),
+        });
+        complete(&mut w, v1::FrameworkInfo { id, ..framework() }, "t");
+    }
+    assert_eq!(w.follower.view().completed_frameworks.len(), 50);
+}
+
+#[test]
+fn a_framework_that_comes_back_goes_on_with_its_history() {
+    let mut w = World::registered();
+    complete(&mut w, framework(), "a");
+    complete(&mut w, framework(), "b");
+    let view = w.follower.view();
+    assert_eq!(view.completed_frameworks.len(), 1);
+    assert_eq!(
+        view.completed_frameworks
+            .peek()
+            .unwrap()
+            .completed_executors
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn ids_that_are_no_directory_names_are_dropped() {
+    let mut w = World::registered();
+    w.run(command("../../etc"));
+    assert_eq!(
+        w.seen(),
+        [
+            "TASK_DROPPED of ../../etc (The executor ID cannot name a directory) to master",
+            "ExitedExecutor ../../etc -1 to master"
+        ]
+    );
+    assert_eq!(w.follower.view().frameworks.size(), 0);
+}
