@@ -30,6 +30,7 @@ mod operation;
 mod operator;
 mod partition;
 mod publish;
+pub mod read;
 mod reconcile;
 mod state;
 mod status;

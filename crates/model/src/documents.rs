@@ -30,12 +30,12 @@ impl<T: prost::Message + prost::Name> Serialize for Proto<'_, T> {
     }
 }
 
-/// A list, each item wrapped by `W`.
-pub struct List<I>(pub I);
+/// A list of what an iterator yields; the closure makes the iterator.
+pub struct List<F>(pub F);
 
-impl<I: Iterator<Item = T> + Clone, T: Serialize> Serialize for List<I> {
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for List<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.clone())
+        serializer.collect_seq((self.0)())
     }
 }
 
@@ -160,7 +160,7 @@ impl Serialize for Task<'_> {
             map.serialize_entry("limits", &Limits(&task.limits))?;
         }
         map.serialize_entry("role", allocation_role(&task.resources))?;
-        map.serialize_entry("statuses", &List(task.statuses.iter().map(Status)))?;
+        map.serialize_entry("statuses", &List(|| task.statuses.iter().map(Status)))?;
         if let Some(user) = &task.user {
             map.serialize_entry("user", user)?;
         }
@@ -238,7 +238,7 @@ impl Serialize for ContainerStatus<'_> {
         if !status.network_infos.is_empty() {
             map.serialize_entry(
                 "network_infos",
-                &List(status.network_infos.iter().map(Network)),
+                &List(|| status.network_infos.iter().map(Network)),
             )?;
         }
         if let Some(cgroup) = &status.cgroup_info {
@@ -263,7 +263,7 @@ impl Serialize for Network<'_> {
         if !network.ip_addresses.is_empty() {
             map.serialize_entry(
                 "ip_addresses",
-                &List(network.ip_addresses.iter().map(Proto)),
+                &List(|| network.ip_addresses.iter().map(Proto)),
             )?;
         }
         if let Some(name) = &network.name {
@@ -272,7 +272,7 @@ impl Serialize for Network<'_> {
         if !network.port_mappings.is_empty() {
             map.serialize_entry(
                 "port_mappings",
-                &List(network.port_mappings.iter().map(Proto)),
+                &List(|| network.port_mappings.iter().map(Proto)),
             )?;
         }
         map.end()
@@ -335,11 +335,11 @@ impl Serialize for Command<'_> {
         }
         map.serialize_entry(
             "uris",
-            &List(
+            &List(|| {
                 self.0
                     .into_iter()
-                    .flat_map(|command| command.uris.iter().map(Uri)),
-            ),
+                    .flat_map(|command| command.uris.iter().map(Uri))
+            }),
         )?;
         map.end()
     }

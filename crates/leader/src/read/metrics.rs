@@ -1,0 +1,181 @@
+//! Metrics by name: the core's counters and the gauges that a view implies (`docs/monitoring.md`).
+//!
+//! Gauges cost a walk over the view, paid by the one who asks and never by the core.
+
+use crate::view::View;
+use std::collections::BTreeMap;
+use tepui_model::{Resources, Scalar, documents::allocation_role, tasks};
+use tepui_protocol::v1::{self, TaskState};
+
+/// Living states that are gauges under `master/tasks_…`.
+const LIVING: [TaskState; 5] = [
+    TaskState::TaskStaging,
+    TaskState::TaskStarting,
+    TaskState::TaskRunning,
+    TaskState::TaskKilling,
+    TaskState::TaskUnreachable,
+];
+
+/// Metrics of the leader at `view`; `now_seconds` is the time of the request.
+pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
+    let mut all: BTreeMap<String, f64> = view
+        .metrics
+        .counters
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count as f64))
+        .collect();
+    let mut set = |name: String, value: f64| {
+        all.insert(name, value);
+    };
+    set("master/elected".into(), 1.0);
+    set(
+        "master/uptime_secs".into(),
+        (now_seconds - view.leader.started.seconds()).max(0.0),
+    );
+    frameworks(view, &mut set);
+    followers(view, &mut set);
+    resources(view, &mut set);
+    all
+}
+
+fn frameworks(view: &View, set: &mut impl FnMut(String, f64)) {
+    let (mut active, mut connected, mut offers) = (0, 0, 0);
+    let mut by_state = [0usize; LIVING.len()];
+    for framework in view.frameworks.values() {
+        active += usize::from(framework.active);
+        connected += usize::from(framework.connected);
+        offers += framework.offers.size();
+        for task in framework
+            .tasks
+            .values()
+            .chain(framework.unreachable_tasks.values())
+        {
+            if let Some(index) = LIVING.iter().position(|state| *state == task.state()) {
+                by_state[index] += 1;
+            }
+        }
+    }
+    let all = view.frameworks.size();
+    set("master/frameworks_active".into(), active as f64);
+    set("master/frameworks_inactive".into(), (all - active) as f64);
+    set("master/frameworks_connected".into(), connected as f64);
+    set(
+        "master/frameworks_disconnected".into(),
+        (all - connected) as f64,
+    );
+    set("master/outstanding_offers".into(), offers as f64);
+    for (state, count) in LIVING.iter().zip(by_state) {
+        set(
+            format!(
+                "master/tasks_{}",
+                tasks::metric_name(*state).trim_start_matches("task_")
+            ),
+            count as f64,
+        );
+    }
+}
+
+fn followers(view: &View, set: &mut impl FnMut(String, f64)) {
+    let all = view.followers.size();
+    let active = view
+        .followers
+        .values()
+        .filter(|follower| follower.active)
+        .count();
+    let connected = view
+        .followers
+        .values()
+        .filter(|follower| follower.connected)
+        .count();
+    set("master/slaves_active".into(), active as f64);
+    set("master/slaves_inactive".into(), (all - active) as f64);
+    set("master/slaves_connected".into(), connected as f64);
+    set(
+        "master/slaves_disconnected".into(),
+        (all - connected) as f64,
+    );
+    set(
+        "master/slaves_unreachable".into(),
+        view.unreachable_followers.size() as f64,
+    );
+}
+
+/// Sums one scalar over resources that are revocable, or are not.
+fn sum<'a>(
+    resources: impl Iterator<Item = &'a v1::Resource>,
+    name: &str,
+    revocable: bool,
+) -> Scalar {
+    resources
+        .filter(|resource| resource.name == name && resource.revocable.is_some() == revocable)
+        .filter_map(|resource| resource.scalar.as_ref())
+        .map(Scalar::from)
+        .sum()
+}
+
+fn resources(view: &View, set: &mut impl FnMut(String, f64)) {
+    for name in ["cpus", "mem", "disk", "gpus"] {
+        for (infix, revocable) in [("", false), ("revocable_", true)] {
+            let total = view
+                .followers
+                .values()
+                .map(|f| sum(f.total.iter(), name, revocable))
+                .sum::<Scalar>()
+                .to_f64();
+            let used =
+                |f: &crate::view::FollowerView| sum(f.used.values().flatten(), name, revocable);
+            let used = view
+                .followers
+                .values()
+                .map(|f| used(f))
+                .sum::<Scalar>()
+                .to_f64();
+            set(format!("master/{name}_{infix}total"), total);
+            set(format!("master/{name}_{infix}used"), used);
+            set(
+                format!("master/{name}_{infix}percent"),
+                if total == 0.0 { 0.0 } else { used / total },
+            );
+        }
+        if name != "gpus" {
+            let offered = |f: &crate::view::FollowerView| sum(f.offered.iter(), name, false);
+            let used = |f: &crate::view::FollowerView| sum(f.used.values().flatten(), name, false);
+            let held: Scalar = view.followers.values().map(|f| offered(f) + used(f)).sum();
+            let total: Scalar = view
+                .followers
+                .values()
+                .map(|f| sum(f.total.iter(), name, false))
+                .sum();
+            set(
+                format!("allocator/mesos/resources/{name}/offered_or_allocated"),
+                held.to_f64(),
+            );
+            set(
+                format!("allocator/mesos/resources/{name}/total"),
+                total.to_f64(),
+            );
+        }
+    }
+    let total =
+        Resources::from_proto(view.followers.values().flat_map(|f| f.total.iter())).quantities();
+    let mut by_role: BTreeMap<String, Vec<v1::Resource>> = BTreeMap::new();
+    for framework in view.frameworks.values() {
+        for resource in framework.used.iter().chain(framework.offered.iter()) {
+            let role = allocation_role(std::slice::from_ref(resource)).to_owned();
+            by_role.entry(role).or_default().push(resource.clone());
+        }
+    }
+    for (role, held) in by_role {
+        let held = Resources::from_proto(&held).quantities();
+        let share = held
+            .iter()
+            .map(|(name, scalar)| (scalar.to_f64(), total.amount(name.as_str()).to_f64()))
+            .filter(|(_, total)| *total > 0.0)
+            .map(|(held, total)| held / total)
+            .fold(0.0, f64::max);
+        set(
+            format!("allocator/mesos/roles/{role}/shares/dominant"),
+            share,
+        );
+    }
+}
