@@ -391,7 +391,14 @@ impl Follower {
         let Some(executor) = framework.executors.remove(&key.1) else {
             return;
         };
-        framework.tasks.retain(|_, owner| owner != &key.1);
+        for task in executor
+            .queued
+            .keys()
+            .chain(executor.launched.keys())
+            .chain(executor.terminated.keys())
+        {
+            framework.tasks.remove(task);
+        }
         framework
             .completed_executors
             .enqueue_mut(Arc::new(executor.view()));

@@ -85,13 +85,13 @@ impl Follower {
             }
             _ => self.admit(&call).and_then(|key| self.call(&key, call, fx)),
         };
-        if let Err((status, message)) = result {
-            if status != 202 {
-                warn(
-                    fx,
-                    format!("A call of executor {} was refused: {message}", key.1),
-                );
-            }
+        if let Err((status, message)) = result
+            && status != 202
+        {
+            warn(
+                fx,
+                format!("A call of executor {} was refused: {message}", key.1),
+            );
         }
     }
 

@@ -136,7 +136,11 @@ impl Follower {
         } else {
             0.0
         };
-        let share = (1.0 - self.config.gc_disk_headroom - usage).clamp(0.0, 1.0);
+        // A headroom that is no number is none.
+        let headroom = Some(self.config.gc_disk_headroom)
+            .filter(|h| h.is_finite())
+            .unwrap_or(0.0);
+        let share = (1.0 - headroom - usage).clamp(0.0, 1.0);
         self.gc.max_age = self.config.gc_delay.mul_f64(share);
         let age = format_duration(self.gc.max_age);
         log(

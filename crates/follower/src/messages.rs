@@ -114,7 +114,7 @@ impl Follower {
         framework.pid = driver_pid(message.pid.as_deref());
         self.touch(&id);
         // Updates that got lost with the framework's old connection go out again.
-        self.resume_updates(fx);
+        self.resend_updates(&id, fx);
     }
 
     pub(crate) fn apply_operation(

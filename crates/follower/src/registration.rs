@@ -98,7 +98,7 @@ impl Follower {
             return;
         }
         let factor = self.config.registration_backoff_factor;
-        self.registration.backoff = factor * 2;
+        self.registration.backoff = factor.saturating_mul(2);
         let wait = factor.mul_f64(self.rng.unit());
         self.timers.set(Timer::Register, self.now + wait);
     }
@@ -126,7 +126,7 @@ impl Follower {
             self.send_leader(self.reregister_message(), fx);
         }
         let bound = self.registration.backoff.min(REGISTRATION_RETRY_MAX);
-        self.registration.backoff = bound * 2;
+        self.registration.backoff = bound.saturating_mul(2);
         let wait = bound.mul_f64(self.rng.unit());
         self.timers.set(Timer::Register, self.now + wait);
     }

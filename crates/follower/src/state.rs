@@ -277,7 +277,7 @@ pub(crate) fn new_task(info: &v1::TaskInfo, framework: &FrameworkId, state: Task
         discovery: info.discovery.clone(),
         container: info.container.clone(),
         health_check: info.health_check.clone(),
-        kill_policy: info.kill_policy.clone(),
+        kill_policy: info.kill_policy,
         user: command_user.or_else(executor_user),
         limits: info.limits.clone(),
         ..Default::default()

@@ -102,6 +102,14 @@ impl Updates {
             _ => Acknowledged::Open,
         }
     }
+    /// Streams of a framework.
+    fn of(&self, framework: &FrameworkId) -> Vec<(FrameworkId, TaskId)> {
+        let from = (framework.clone(), TaskId::from(""));
+        let keys = self.streams.range(from..).map(|(key, _)| key);
+        keys.take_while(|(id, _)| id == framework)
+            .cloned()
+            .collect()
+    }
     fn front(&self, key: &(FrameworkId, TaskId)) -> Option<Arc<i::StatusUpdate>> {
         self.streams.get(key)?.pending.front().cloned()
     }
@@ -412,30 +420,26 @@ impl Follower {
     /// Sends the first update of every stream again.
     pub(crate) fn resume_updates(&mut self, fx: &mut Effects) {
         self.updates.paused = false;
-        let waiting = |(_, stream): &(&(FrameworkId, TaskId), &Stream)| !stream.pending.is_empty();
-        let keys: Vec<_> = self
-            .updates
-            .streams
-            .iter()
-            .filter(waiting)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let keys: Vec<_> = self.updates.streams.keys().cloned().collect();
         for key in keys {
+            self.forward(&key, UPDATE_RETRY_MIN, fx);
+        }
+    }
+
+    /// Sends the first update of every stream of a framework again. (The reference does so for all
+    /// frameworks when one comes back.)
+    pub(crate) fn resend_updates(&mut self, framework: &FrameworkId, fx: &mut Effects) {
+        if self.updates.paused {
+            return;
+        }
+        for key in self.updates.of(framework) {
             self.forward(&key, UPDATE_RETRY_MIN, fx);
         }
     }
 
     /// A framework is gone: nobody will acknowledge its updates.
     pub(crate) fn drop_updates(&mut self, framework: &FrameworkId) {
-        let from = (framework.clone(), TaskId::from(""));
-        let keys: Vec<_> = self
-            .updates
-            .streams
-            .range(from..)
-            .take_while(|((id, _), _)| id == framework)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
+        for key in self.updates.of(framework) {
             self.updates.streams.remove(&key);
             self.timers.cancel(&Timer::UpdateRetry(key.0, key.1));
         }

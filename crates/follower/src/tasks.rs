@@ -321,10 +321,11 @@ impl Follower {
             }
             accepted.push(id);
         }
-        if launch.group && !accepted.is_empty() {
-            if let Some(executor) = self.executor_mut(key) {
-                executor.queued_groups.push(accepted);
-            }
+        if launch.group
+            && !accepted.is_empty()
+            && let Some(executor) = self.executor_mut(key)
+        {
+            executor.queued_groups.push(accepted);
         }
     }
 

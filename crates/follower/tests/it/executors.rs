@@ -28,7 +28,7 @@ fn custom(id: &str) -> v1::TaskInfo {
 }
 
 fn run_again(w: &mut World, id: &str, launch_executor: bool) {
-    w.from_leader(i::RunTaskMessage {
+    w.leader_says(i::RunTaskMessage {
         framework: framework(),
         task: custom(id),
         launch_executor: Some(launch_executor),
@@ -280,7 +280,7 @@ fn the_end_of_an_executor_fails_what_it_ran_and_what_waited() {
 #[test]
 fn an_executor_has_its_grace_period_to_shut_down() {
     let (mut w, container, _) = subscribed();
-    w.from_leader(i::ShutdownExecutorMessage {
+    w.leader_says(i::ShutdownExecutorMessage {
         executor_id: Some(v1::ExecutorId { value: "e".into() }),
         framework_id: framework().id,
     });
@@ -311,7 +311,7 @@ fn a_group_is_launched_and_killed_as_one() {
         tasks: ids.map(command).into(),
     };
     let run = |w: &mut World, ids, launch| {
-        w.from_leader(i::RunTaskGroupMessage {
+        w.leader_says(i::RunTaskGroupMessage {
             framework: framework(),
             executor: executor.clone(),
             task_group: group(ids),
@@ -363,7 +363,7 @@ fn a_group_is_launched_and_killed_as_one() {
 #[test]
 fn messages_pass_in_both_directions() {
     let (mut w, _, _) = subscribed();
-    w.from_leader(i::FrameworkToExecutorMessage {
+    w.leader_says(i::FrameworkToExecutorMessage {
         slave_id: v1::AgentId { value: ID.into() },
         framework_id: framework().id.unwrap(),
         executor_id: v1::ExecutorId { value: "e".into() },
@@ -378,7 +378,7 @@ fn messages_pass_in_both_directions() {
     };
     assert_eq!(w.http(call.clone()), Reply::Accepted);
     assert_eq!(w.seen(), ["ExecutorToFrameworkMessage to master"]);
-    w.from_leader(i::UpdateFrameworkMessage {
+    w.leader_says(i::UpdateFrameworkMessage {
         framework_id: framework().id.unwrap(),
         pid: Some("scheduler(1)@127.0.0.1:999".into()),
         framework_info: Some(framework()),
@@ -398,7 +398,7 @@ fn executors_hear_a_heartbeat_every_half_hour() {
     let mut beats = 0;
     for _ in 0..61 {
         w.pass(60 * SECOND);
-        w.from_leader(i::PingSlaveMessage { connected: true });
+        w.leader_says(i::PingSlaveMessage { connected: true });
         beats += w
             .seen()
             .iter()
@@ -413,7 +413,7 @@ fn a_container_that_starts_too_late_is_destroyed() {
     let mut w = World::registered();
     w.run(custom("t"));
     let container = w.launched().container;
-    w.from_leader(i::ShutdownFrameworkMessage {
+    w.leader_says(i::ShutdownFrameworkMessage {
         framework_id: framework().id.unwrap(),
     });
     assert!(w.seen().is_empty(), "nobody listens yet");

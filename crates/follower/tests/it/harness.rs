@@ -74,7 +74,7 @@ impl World {
         world
     }
     pub(crate) fn register(&mut self) {
-        self.from_leader(i::SlaveRegisteredMessage {
+        self.leader_says(i::SlaveRegisteredMessage {
             slave_id: v1::AgentId { value: ID.into() },
             connection: Some(i::MasterSlaveConnection {
                 total_ping_timeout_seconds: Some(75.0),
@@ -87,7 +87,7 @@ impl World {
         self.follower.check();
         self.effects.extend(fx.drain());
     }
-    pub(crate) fn from_leader(&mut self, message: impl Into<PeerMessage>) {
+    pub(crate) fn leader_says(&mut self, message: impl Into<PeerMessage>) {
         self.step(Input::Peer {
             from: leader(),
             message: message.into(),
@@ -114,7 +114,7 @@ impl World {
         self.take().iter().map(describe).collect()
     }
     /// Messages to the leader among the effects; the others are thrown away.
-    pub(crate) fn to_leader(&mut self) -> Vec<PeerMessage> {
+    pub(crate) fn take_sent(&mut self) -> Vec<PeerMessage> {
         let sent = |effect| match effect {
             Effect::Send { to, message } if to == leader() => Some(message),
             _ => None,
@@ -127,13 +127,13 @@ impl World {
             PeerMessage::StatusUpdate(m) => Some(m.update),
             _ => None,
         };
-        self.to_leader().into_iter().filter_map(update).collect()
+        self.take_sent().into_iter().filter_map(update).collect()
     }
     pub(crate) fn run(&mut self, task: v1::TaskInfo) {
         self.run_in(framework(), task);
     }
     pub(crate) fn run_in(&mut self, framework: v1::FrameworkInfo, task: v1::TaskInfo) {
-        self.from_leader(i::RunTaskMessage {
+        self.leader_says(i::RunTaskMessage {
             framework,
             task,
             pid: Some("@0.0.0.0:0".into()),
@@ -225,7 +225,7 @@ impl World {
         });
     }
     pub(crate) fn acknowledge(&mut self, update: &i::StatusUpdate) {
-        self.from_leader(i::StatusUpdateAcknowledgementMessage {
+        self.leader_says(i::StatusUpdateAcknowledgementMessage {
             slave_id: v1::AgentId { value: ID.into() },
             framework_id: update.framework_id.clone(),
             task_id: update.status.task_id.clone(),
@@ -233,7 +233,7 @@ impl World {
         });
     }
     pub(crate) fn kill(&mut self, task: &str) {
-        self.from_leader(i::KillTaskMessage {
+        self.leader_says(i::KillTaskMessage {
             framework_id: v1::FrameworkId {
                 value: FRAMEWORK.into(),
             },

@@ -123,7 +123,7 @@ fn updates_are_sent_again_after_ten_seconds_doubled_up_to_ten_minutes() {
         w.now = w.follower.next_deadline().unwrap();
         w.step(Input::Tick);
         // Pings keep the registration alive.
-        w.from_leader(i::PingSlaveMessage { connected: true });
+        w.leader_says(i::PingSlaveMessage { connected: true });
         if w.updates().len() == 1 {
             waits.push(w.now.since(last).as_secs());
             last = w.now;
@@ -148,7 +148,7 @@ fn nothing_is_forwarded_while_disconnected_and_all_of_it_after() {
     w.step(Input::LeaderDetected(Some(leader())));
     w.pass(SECOND);
     w.take();
-    w.from_leader(i::SlaveReregisteredMessage {
+    w.leader_says(i::SlaveReregisteredMessage {
         slave_id: v1::AgentId { value: ID.into() },
         ..Default::default()
     });
@@ -296,7 +296,7 @@ fn killing_an_unknown_task_of_a_known_framework_says_so() {
         w.seen(),
         ["TASK_DROPPED of other (Cannot find executor) to master"]
     );
-    w.from_leader(i::KillTaskMessage {
+    w.leader_says(i::KillTaskMessage {
         framework_id: v1::FrameworkId {
             value: "nobody".into(),
         },
@@ -325,7 +325,7 @@ fn frameworks_without_partition_awareness_hear_lost() {
 #[test]
 fn a_launch_for_outdated_resources_is_dropped() {
     let mut w = World::registered();
-    w.from_leader(i::RunTaskMessage {
+    w.leader_says(i::RunTaskMessage {
         framework: framework(),
         task: command("t"),
         resource_version_uuids: vec![i::ResourceVersionUuid {
@@ -369,7 +369,7 @@ fn a_launch_for_an_old_id_is_ignored() {
 fn a_framework_that_is_shut_down_loses_its_executors_and_updates() {
     let mut w = World::registered();
     let container = w.running_command("t");
-    w.from_leader(i::ShutdownFrameworkMessage {
+    w.leader_says(i::ShutdownFrameworkMessage {
         framework_id: v1::FrameworkId {
             value: FRAMEWORK.into(),
         },

@@ -270,14 +270,14 @@ impl Play {
                 let executor_id = Some(v1::ExecutorId {
                     value: self.executors[at].id.clone(),
                 });
-                self.w.from_leader(i::ShutdownExecutorMessage {
+                self.w.leader_says(i::ShutdownExecutorMessage {
                     executor_id,
                     framework_id: framework().id,
                 });
             }
             Step::ShutdownFramework => {
                 let running = self.w.follower.view().phase == tepui_follower::Phase::Running;
-                self.w.from_leader(i::ShutdownFrameworkMessage {
+                self.w.leader_says(i::ShutdownFrameworkMessage {
                     framework_id: framework().id.unwrap(),
                 });
                 if running {
@@ -321,7 +321,7 @@ impl Play {
                 self.ran.insert(second.clone());
             }
             let tasks = vec![command(&id), command(&second)];
-            self.w.from_leader(i::RunTaskGroupMessage {
+            self.w.leader_says(i::RunTaskGroupMessage {
                 framework: framework(),
                 executor: custom_executor(&format!("e{}", task % 2)),
                 task_group: v1::TaskGroupInfo { tasks },
@@ -344,7 +344,7 @@ impl Play {
             launch_executor: launch,
             ..Default::default()
         };
-        self.w.from_leader(message);
+        self.w.leader_says(message);
     }
 
     fn subscribe(&mut self, at: usize) {
@@ -369,12 +369,12 @@ impl Play {
         };
         let id = self.executors[at].id.clone();
         let view = self.w.follower.view();
-        let launched = view
+        let mut launched = view
             .frameworks
             .values()
             .filter_map(|f| f.executors.get(id.as_str()))
             .flat_map(|e| e.launched.keys());
-        let Some(task) = launched.cloned().nth(usize::from(task) % 2) else {
+        let Some(task) = launched.nth(usize::from(task) % 2).cloned() else {
             return;
         };
         let states = [
@@ -429,10 +429,10 @@ impl Play {
     }
 
     fn acknowledge(&mut self, task: &str) {
-        if self.w.follower.view().phase == tepui_follower::Phase::Running {
-            if let Some(update) = self.waiting.remove(task) {
-                self.w.acknowledge(&update);
-            }
+        if self.w.follower.view().phase == tepui_follower::Phase::Running
+            && let Some(update) = self.waiting.remove(task)
+        {
+            self.w.acknowledge(&update);
         }
     }
 
@@ -441,7 +441,7 @@ impl Play {
             self.w.step(Input::LeaderDetected(Some(leader())));
             self.w.pass(Duration::from_secs(2));
             let slave_id = v1::AgentId { value: ID.into() };
-            self.w.from_leader(i::SlaveReregisteredMessage {
+            self.w.leader_says(i::SlaveReregisteredMessage {
                 slave_id,
                 ..Default::default()
             });
@@ -512,7 +512,7 @@ proptest! {
             let bytes: Vec<u8> = (0..length).map(|_| rng.below(256) as u8).collect();
             for body in [bytes, Vec::new()] {
                 if let Ok(message) = PeerMessage::decode(name, body.into()) {
-                    w.from_leader(message);
+                    w.leader_says(message);
                 }
             }
             w.pass(Duration::from_secs(rng.below(100)));

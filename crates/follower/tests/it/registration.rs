@@ -17,7 +17,7 @@ fn registers_within_the_backoff_factor_and_reports_its_resources() {
     assert!(first <= w.now + SECOND);
     w.now = first;
     w.step(Input::Tick);
-    let [PeerMessage::RegisterSlave(message)] = &w.to_leader()[..] else {
+    let [PeerMessage::RegisterSlave(message)] = &w.take_sent()[..] else {
         panic!("no registration")
     };
     assert_eq!(message.slave.hostname, "follower.test");
@@ -183,7 +183,7 @@ fn a_wrong_id_stops_the_process() {
         },
         ..Default::default()
     };
-    w.from_leader(message);
+    w.leader_says(message);
     assert_eq!(w.seen(), ["stop true"]);
 }
 
@@ -191,7 +191,7 @@ fn a_wrong_id_stops_the_process() {
 fn shutdown_ends_executors_first() {
     let mut w = World::registered();
     let container = w.running_command("long");
-    w.from_leader(i::ShutdownMessage {
+    w.leader_says(i::ShutdownMessage {
         message: Some("go".into()),
     });
     assert_eq!(w.seen(), ["SHUTDOWN to local"]);

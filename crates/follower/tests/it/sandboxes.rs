@@ -36,7 +36,7 @@ fn pass_registered(w: &mut World, duration: Duration) {
     let end = w.now + duration;
     while w.now < end {
         w.pass(Duration::from_secs(60));
-        w.from_leader(i::PingSlaveMessage { connected: true });
+        w.leader_says(i::PingSlaveMessage { connected: true });
         w.effects.retain(|e| !matches!(e, Effect::Send { .. }));
     }
 }
@@ -203,4 +203,40 @@ fn ids_that_are_no_directory_names_are_dropped() {
         ]
     );
     assert_eq!(w.follower.view().frameworks.size(), 0);
+}
+
+#[test]
+fn many_tasks_leave_nothing_but_their_sandboxes() {
+    let mut w = World::registered();
+    w.running_command("long");
+    w.effects.clear();
+    let (mut attached, mut detached) = (0, 0);
+    for n in 0..1000 {
+        let id = format!("t{n}");
+        w.run(command(&id));
+        attached += w
+            .effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Attach { .. }))
+            .count();
+        let container = w.local_executor().container;
+        w.local(&container, subscribe(&id));
+        w.effects.clear();
+        w.local(&container, update(&id, &id, TaskState::TaskFinished, 1));
+        let update = w.updates().remove(0);
+        w.exited(&container, ExitStatus::Code(0));
+        w.acknowledge(&update);
+        detached += w.seen().iter().filter(|e| *e == "detach").count();
+    }
+    let view = w.follower.view();
+    let framework = view.frameworks.values().next().unwrap();
+    assert_eq!(framework.executors.size(), 1);
+    assert_eq!(framework.completed_executors.len(), 150);
+    assert_eq!(attached - detached, 150 * 3);
+    assert_eq!(view.gc_pending, 2 * 1000);
+    let ping = w.follower.next_deadline().unwrap();
+    assert!(
+        ping > w.now + Duration::from_secs(60),
+        "no timer of a finished task is left"
+    );
 }
