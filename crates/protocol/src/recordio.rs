@@ -78,11 +78,11 @@ impl Decoder {
                     let kept = digits.len().min(MAX_HEADER + 1 - header.len());
                     header.extend_from_slice(&digits[..kept]);
                     let too_long = header.len() > MAX_HEADER;
-                    match newline {
-                        None if !too_long => return Ok(()),
-                        None => return Err(self.fail_length()),
-                        Some(at) => data = &data[at + 1..],
+                    if too_long {
+                        return Err(self.fail_length());
                     }
+                    let Some(at) = newline else { return Ok(()) };
+                    data = &data[at + 1..];
                     self.begin_record(records)?;
                 }
                 State::Record { length, read } => {
@@ -192,6 +192,7 @@ mod tests {
             "+1\n",
             "1 \n",
             "99999999999999999999999",
+            "000000000000000000000001\n",
         ] {
             let (_, result) = decode_in_pieces(stream.as_bytes(), 3);
             assert!(
