@@ -246,6 +246,7 @@ impl Leader {
                 message.slave.clone(),
             )));
         }
+        self.vacate(&from, id);
         self.state.move_follower(id, from);
         self.describe_follower(id, &message);
         self.recover_frameworks_of(&message.frameworks);
@@ -261,6 +262,18 @@ impl Leader {
             self.allocator.activate_follower(id);
         }
         self.send_framework_updates(id, &message.frameworks);
+    }
+
+    /// At one address there is one follower: another one that was there is gone.
+    fn vacate(&mut self, address: &Pid, for_id: &FollowerId) {
+        let other = self
+            .state
+            .follower_at(address)
+            .map(|follower| follower.id.clone());
+        if let Some(other) = other.filter(|other| other != for_id) {
+            let why = "a new agent registered at the same address";
+            self.remove_follower(&other, why, "master/slave_removals/reason_registered");
+        }
     }
 
     fn describe_follower(&mut self, id: &FollowerId, message: &internal::ReregisterSlaveMessage) {
@@ -395,15 +408,7 @@ impl Leader {
         from: Pid,
         mut message: internal::ReregisterSlaveMessage,
     ) {
-        if let Some(other) = self.state.follower_at(&from) {
-            // Another id at the same address: that follower cannot be there any more.
-            let other = other.id.clone();
-            self.remove_follower(
-                &other,
-                "a new agent registered at the same address",
-                "master/slave_removals/reason_registered",
-            );
-        }
+        self.vacate(&from, &id);
         let recovered = self.state.recovered.get(&id).cloned();
         match &recovered {
             Some(info) if **info == message.slave => {}

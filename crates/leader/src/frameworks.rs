@@ -70,7 +70,6 @@ impl Leader {
             Level::Info,
             format!("Framework {id} disconnected; it has {timeout:?} to come back"),
         );
-        self.operator_event(|leader| leader.framework_updated(id));
     }
 
     fn deactivate_framework(&mut self, id: &FrameworkId) {

@@ -79,6 +79,7 @@ impl Leader {
     pub(crate) fn operator_subscribe(&mut self, request: RequestId, stream: StreamId) {
         self.out.push(Effect::OpenStream { request, stream });
         self.out.push(Effect::OperatorSnapshot { stream });
+        self.operator_streams.retain(|other| *other != stream);
         self.operator_streams.push_back(stream);
         while self.operator_streams.len() > self.config.max_operator_streams.max(1) {
             let Some(oldest) = self.operator_streams.pop_front() else {

@@ -450,6 +450,8 @@ impl State {
             Resources::new()
         };
         if let Some(framework) = self.framework_mut(framework) {
+            // A task that runs is not missed, whoever said it was.
+            framework.unreachable_tasks.remove_mut(&id);
             framework.tasks.insert_mut(id.clone(), Arc::new(task));
             framework.used += &resources;
         }

@@ -64,6 +64,10 @@ impl Leader {
         } else {
             "master/messages_reregister_framework"
         });
+        if self.state.streams.contains_key(&stream) {
+            // Streams are fresh; should one not be, it leaves whoever had it.
+            self.stream_closed(stream);
+        }
         self.out.push(Effect::OpenStream { request, stream });
 
         let checked = self.validate_framework(&framework_info).and_then(|()| {

@@ -1,4 +1,11 @@
 //! The leader from outside: inputs in, every effect asserted, then nothing left.
 
+mod calls;
+mod followers;
+mod frameworks;
 mod harness;
 mod offers;
+mod operators;
+mod partition;
+mod random;
+mod status;
