@@ -8,7 +8,7 @@ use super::{
     model::{attributes, full_resource, labels, message, queued_task, resources, role, set, task},
 };
 use crate::{
-    Phase, resources as stock,
+    resources as stock,
     view::{ExecutorView, FrameworkView, View},
 };
 use serde_json::{Map, Value, json};
@@ -71,11 +71,6 @@ pub fn flags(view: &View) -> Value {
 /// Body of `/version`.
 pub fn version(facts: &Facts) -> Value {
     message(&facts.version)
-}
-
-/// Body of `/health` is empty; this is whether it is 200.
-pub fn healthy(view: &View) -> bool {
-    view.phase != Phase::Terminating
 }
 
 fn by_role(all: &Resources, write: impl Fn(&Resources) -> Value) -> Value {

@@ -61,6 +61,12 @@ impl World {
             streams: Rng::seed(8),
         }
     }
+    /// Had an id before it was restarted.
+    pub(crate) fn recovered() -> Self {
+        let mut world = Self::new();
+        world.follower = Follower::new(config(), world.now, Rng::seed(7), Some(ID.into()));
+        world
+    }
     /// Registered, nothing left to look at.
     pub(crate) fn registered() -> Self {
         Self::registered_with(config())

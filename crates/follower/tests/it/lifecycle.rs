@@ -384,3 +384,49 @@ fn a_framework_that_is_shut_down_loses_its_executors_and_updates() {
     assert_eq!(w.follower.view().frameworks.size(), 0);
     assert_eq!(w.follower.view().completed_frameworks.len(), 1);
 }
+
+#[test]
+fn updates_of_checkpointing_frameworks_are_durable_before_anybody_hears_of_them() {
+    let mut w = World::registered();
+    let keeps = v1::FrameworkInfo {
+        checkpoint: Some(true),
+        ..framework()
+    };
+    w.run_in(keeps, command("t"));
+    let local = w.local_executor();
+    assert!(
+        local
+            .environment
+            .contains(&("MESOS_CHECKPOINT".into(), "1".into()))
+    );
+    w.local(&local.container, subscribe("t"));
+    w.effects.clear();
+    w.local(
+        &local.container,
+        update("t", "t", TaskState::TaskRunning, 1),
+    );
+    assert_eq!(
+        w.seen(),
+        [
+            "persist",
+            "TASK_RUNNING of t () to master",
+            "ACKNOWLEDGED t to local"
+        ]
+    );
+}
+
+#[test]
+fn tasks_run_as_the_user_of_their_command_their_framework_or_ours() {
+    let user = |switch_user: bool, own: Option<&str>| {
+        let mut config = config();
+        config.switch_user = switch_user;
+        let mut w = World::registered_with(config);
+        let mut task = command("t");
+        task.command.as_mut().unwrap().user = own.map(str::to_owned);
+        w.run(task);
+        w.local_executor().user
+    };
+    assert_eq!(user(true, None).as_deref(), Some("root"));
+    assert_eq!(user(true, Some("nobody")).as_deref(), Some("nobody"));
+    assert_eq!(user(false, Some("nobody")), None);
+}

@@ -240,3 +240,42 @@ fn many_tasks_leave_nothing_but_their_sandboxes() {
         "no timer of a finished task is left"
     );
 }
+
+#[test]
+fn an_executor_remembers_its_last_two_hundred_tasks() {
+    let mut w = World::registered();
+    let custom = |id: &str| v1::TaskInfo {
+        executor: Some(custom_executor("e")),
+        ..task(id)
+    };
+    w.run(custom("first"));
+    w.http_subscribe(subscribe("e"));
+    for n in 0..250u8 {
+        let id = format!("t{n}");
+        w.leader_says(i::RunTaskMessage {
+            framework: framework(),
+            task: custom(&id),
+            launch_executor: Some(false),
+            ..Default::default()
+        });
+        w.effects.clear();
+        w.http(update("e", &id, TaskState::TaskFinished, n));
+        let update = w.updates().remove(0);
+        w.acknowledge(&update);
+    }
+    let view = w.follower.view();
+    let executor = view
+        .frameworks
+        .values()
+        .next()
+        .unwrap()
+        .executors
+        .values()
+        .next()
+        .unwrap();
+    assert_eq!(
+        (executor.completed.len(), executor.launched.size()),
+        (200, 1)
+    );
+    assert_eq!(executor.completed.peek().unwrap().name, "t50");
+}
