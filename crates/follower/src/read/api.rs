@@ -1,7 +1,7 @@
 //! Answers of the v1 operator API that read (`src/slave/http.cpp`). Calls that change something go to
 //! the core, those about files and logging to the shell.
 
-use super::{Facts, containers, public_agent_info};
+use super::{Facts, containers, public_agent_info, state::healthy};
 use crate::{metrics, state::new_task, view::View};
 use tepui_model::Time;
 use tepui_protocol::v1::{
@@ -21,7 +21,9 @@ pub fn answer(view: &View, call: Call, facts: &Facts, now: Time) -> Option<Respo
     };
     Some(match call {
         Call::GetHealth => Response {
-            get_health: Some(r::GetHealth { healthy: true }),
+            get_health: Some(r::GetHealth {
+                healthy: healthy(view),
+            }),
             ..kind(Type::GetHealth)
         },
         Call::GetFlags => Response {

@@ -8,7 +8,7 @@ use super::{
     model::{attributes, full_resource, labels, message, queued_task, resources, role, set, task},
 };
 use crate::{
-    resources as stock,
+    Phase, resources as stock,
     view::{ExecutorView, FrameworkView, View},
 };
 use serde_json::{Map, Value, json};
@@ -71,6 +71,11 @@ pub fn flags(view: &View) -> Value {
 /// Body of `/version`.
 pub fn version(facts: &Facts) -> Value {
     message(&facts.version)
+}
+
+/// Whether `/health` answers 200: not while the follower is on its way out.
+pub fn healthy(view: &View) -> bool {
+    view.phase != Phase::Terminating
 }
 
 fn by_role(all: &Resources, write: impl Fn(&Resources) -> Value) -> Value {
