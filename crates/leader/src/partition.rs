@@ -491,7 +491,7 @@ impl End {
     }
     fn since(&self) -> Option<v1::TimeInfo> {
         match self {
-            Self::Unreachable(since) => Some(since.clone()),
+            Self::Unreachable(since) => Some(*since),
             Self::Removed | Self::Gone => None,
         }
     }

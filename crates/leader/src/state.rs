@@ -475,7 +475,7 @@ impl State {
         framework: &FrameworkId,
         id: &TaskId,
         change: impl FnOnce(&mut v1::Task),
-    ) -> Option<(FollowerId, Resources)> {
+    ) -> Option<Freed> {
         let owner = self.framework_mut(framework)?;
         let mut task = owner.tasks.get(id)?.clone();
         let held = holds_resources(&task);
@@ -500,7 +500,7 @@ impl State {
         &mut self,
         framework: &FrameworkId,
         id: &TaskId,
-    ) -> Option<(Arc<v1::Task>, Option<(FollowerId, Resources)>)> {
+    ) -> Option<(Arc<v1::Task>, Option<Freed>)> {
         let owner = self.framework_mut(framework)?;
         let task = owner.tasks.get(id)?.clone();
         owner.tasks.remove_mut(id);
@@ -577,6 +577,9 @@ impl State {
         }
     }
 }
+
+/// Resources a task held, and where.
+pub(crate) type Freed = (FollowerId, Resources);
 
 /// Whether a task's resources are its own still.
 pub(crate) fn holds_resources(task: &v1::Task) -> bool {

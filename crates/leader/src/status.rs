@@ -83,7 +83,7 @@ impl Update {
         let mut update = Self::of_task(task, state, cause, now);
         if let Some(last) = task.statuses.last() {
             update.status.healthy = last.healthy;
-            update.status.check_status = last.check_status.clone();
+            update.status.check_status = last.check_status;
             update.status.container_status = last.container_status.clone();
         }
         update
@@ -125,8 +125,10 @@ pub(crate) fn apply(
     status: &v1::TaskStatus,
     latest: Option<TaskState>,
 ) -> bool {
-    if !is_terminal(task.state()) {
-        task.set_state(latest.unwrap_or(status.state()));
+    let next = latest.unwrap_or(status.state());
+    // What let go of its resources does not get them back, whatever a follower says of it.
+    if holds_resources(task) || (!is_terminal(task.state()) && is_terminal(next)) {
+        task.set_state(next);
     }
     let checked = status.reason.is_some()
         && matches!(

@@ -138,7 +138,7 @@ fn new_task(framework: &FrameworkId, info: &v1::TaskInfo) -> v1::Task {
         discovery: info.discovery.clone(),
         container: info.container.clone(),
         health_check: info.health_check.clone(),
-        kill_policy: info.kill_policy.clone(),
+        kill_policy: info.kill_policy,
         user,
         limits: info.limits.clone(),
         ..Default::default()

@@ -6,11 +6,8 @@ use tepui_protocol::v1::{master, scheduler};
 /// A scheduler call. The text goes behind `Failed to validate scheduler::Call: `.
 pub fn scheduler(call: &scheduler::Call, principal: Option<&str>) -> Result<(), String> {
     use scheduler::call::Type;
-    if call.r#type.is_none()
-        || !call
-            .r#type
-            .is_some_and(|value| Type::try_from(value).is_ok())
-    {
+    // An unknown type reads like none, as it does in the reference.
+    if call.r#type.is_none_or(|value| Type::try_from(value).is_err()) {
         return expecting("type");
     }
     if call.r#type() == Type::Subscribe {
@@ -101,11 +98,8 @@ fn details(call: &scheduler::Call) -> Result<(), String> {
 #[allow(deprecated)]
 pub fn operator(call: &master::Call) -> Result<(), &'static str> {
     use master::call::Type;
-    if call.r#type.is_none()
-        || !call
-            .r#type
-            .is_some_and(|value| Type::try_from(value).is_ok())
-    {
+    // An unknown type reads like none, as it does in the reference.
+    if call.r#type.is_none_or(|value| Type::try_from(value).is_err()) {
         return Err("Expecting 'type' to be present");
     }
     macro_rules! need {

@@ -206,9 +206,12 @@ fn options_beside_a_description_are_checked() {
     }
 }
 
+/// What is changed about a good task, and what is said of it then.
+type Case = (fn(&mut TaskInfo), &'static str);
+
 #[test]
 fn tasks_that_make_no_sense_are_refused_in_known_words() {
-    let cases: Vec<(fn(&mut TaskInfo), &str)> = vec![
+    let cases: Vec<Case> = vec![
         (|t| t.task_id.value = String::new(), "ID must not be empty"),
         (|t| t.task_id.value = "..".to_owned(), "'..' is disallowed"),
         (

@@ -130,9 +130,12 @@ fn followers_are_pinged_from_a_process_of_their_own() {
     assert_eq!(pings, [(pid(1), ProcessName::Observer(1), true)]);
 }
 
+/// What the log says, and what is changed about a good registration.
+type Case = (&'static str, fn(&mut internal::RegisterSlaveMessage));
+
 #[test]
 fn bad_registrations_are_dropped_with_a_line_in_the_log() {
-    let cases: [(&str, fn(&mut internal::RegisterSlaveMessage)); 5] = [
+    let cases: [Case; 5] = [
         ("is not a version", |m| m.version = None),
         ("is older than 1.0.0", |m| {
             m.version = Some("0.28.2".to_owned())

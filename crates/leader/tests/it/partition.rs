@@ -287,3 +287,27 @@ fn an_unreachable_follower_can_be_declared_gone() {
         (0, 1)
     );
 }
+
+#[test]
+fn what_a_follower_says_of_a_task_that_ended_brings_nothing_back() {
+    let (mut cluster, scheduler, agent) = Cluster::running(framework());
+    cluster.peer(
+        &agent.pid,
+        status(&scheduler, &agent, "t1", TaskState::TaskUnreachable, 2),
+    );
+    cluster.pending.clear();
+    cluster.peer(
+        &agent.pid,
+        status(&scheduler, &agent, "t1", TaskState::TaskRunning, 3),
+    );
+    cluster.update(scheduler.stream);
+    cluster.nothing_left();
+    assert_eq!(
+        cluster
+            .view()
+            .frameworks
+            .get("lead-0000")
+            .map(|f| f.used.len()),
+        Some(0)
+    );
+}
