@@ -9,7 +9,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use tepui_follower::io::{Effect, Effects, ExecutorPeer, Input};
+use tepui_follower::{
+    io::{Effect, Effects, ExecutorPeer, Input},
+    view::ExecutorView,
+};
 use tepui_model::{
     StreamId, Time,
     container::{ContainerEvent, ContainerId, ExitStatus, LaunchStep},
@@ -18,7 +21,7 @@ use tepui_model::{
 use tepui_protocol::{
     internal as i,
     peer::PeerMessage,
-    v1::{self, TaskState},
+    v1::{self, TaskState, executor::Call},
 };
 
 #[derive(Debug, Clone)]
@@ -36,6 +39,10 @@ enum Step {
         executor: u8,
         task: u8,
         state: u8,
+    },
+    /// An executor sends an update again, as it does until it hears ACKNOWLEDGED.
+    Resend {
+        which: u8,
     },
     CloseStream {
         executor: u8,
@@ -78,6 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(task, custom, launch, group)| Step::Run { task, custom, launch, group }),
         6 => any::<u8>().prop_map(|executor| Step::Subscribe { executor }),
         8 => (any::<u8>(), small.clone(), 0u8..5).prop_map(|(executor, task, state)| Step::Update { executor, task, state }),
+        2 => any::<u8>().prop_map(|which| Step::Resend { which }),
         1 => any::<u8>().prop_map(|executor| Step::CloseStream { executor }),
         2 => any::<u8>().prop_map(|executor| Step::Launched { executor }),
         1 => any::<u8>().prop_map(|executor| Step::Fail { executor }),
@@ -111,6 +119,7 @@ struct Play {
     /// Updates by task in the order in which the executor sent them.
     sent: BTreeMap<String, Vec<Vec<u8>>>,
     forwarded: BTreeMap<String, Vec<Vec<u8>>>,
+    calls: Vec<(ContainerId, Call)>,
     /// Tasks ever run, by their unique id.
     ran: BTreeSet<String>,
     ended: BTreeMap<String, usize>,
@@ -129,6 +138,7 @@ impl Play {
             removing: Vec::new(),
             sent: BTreeMap::new(),
             forwarded: BTreeMap::new(),
+            calls: Vec::new(),
             ran: BTreeSet::new(),
             ended: BTreeMap::new(),
             shut_down: BTreeSet::new(),
@@ -223,6 +233,7 @@ impl Play {
                 task,
                 state,
             } => self.update(executor, task, state),
+            Step::Resend { which } => self.resend(which),
             Step::CloseStream { executor } => {
                 let Some(at) = self.pick(executor) else {
                     return;
@@ -392,6 +403,8 @@ impl Play {
         uuid[6] = 0x40;
         status.uuid = Some(uuid.to_vec().into());
         let terminating = view.frameworks.values().any(|f| f.terminating);
+        self.calls
+            .push((self.executors[at].container.clone(), call.clone()));
         if self.executors[at].custom {
             assert_eq!(self.w.http(call), tepui_follower::io::Reply::Accepted);
         } else {
@@ -403,6 +416,36 @@ impl Play {
                 .entry(task.to_string())
                 .or_default()
                 .push(uuid.to_vec());
+        }
+    }
+
+    fn resend(&mut self, which: u8) {
+        let Some((container, call)) = self
+            .calls
+            .get(usize::from(which) % self.calls.len().max(1))
+            .cloned()
+        else {
+            return;
+        };
+        let task = call.update.as_ref().unwrap().status.task_id.value.clone();
+        let view = self.w.follower.view();
+        let known = |e: &std::sync::Arc<ExecutorView>| {
+            e.container == container
+                && (e.launched.contains_key(task.as_str())
+                    || e.terminated.contains_key(task.as_str()))
+        };
+        let executor = self.executors.iter().find(|e| e.container == container);
+        let Some(executor) = executor.filter(|_| {
+            view.frameworks
+                .values()
+                .any(|f| f.executors.values().any(known))
+        }) else {
+            return;
+        };
+        if executor.custom {
+            self.w.http(call);
+        } else {
+            self.w.local(&container, call);
         }
     }
 
@@ -475,8 +518,6 @@ impl Play {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn every_task_ends_once_and_updates_keep_their_order(steps in prop::collection::vec(step(), 0..80)) {
         let mut play = Play::new();
