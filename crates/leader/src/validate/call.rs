@@ -7,7 +7,10 @@ use tepui_protocol::v1::{master, scheduler};
 pub fn scheduler(call: &scheduler::Call, principal: Option<&str>) -> Result<(), String> {
     use scheduler::call::Type;
     // An unknown type reads like none, as it does in the reference.
-    if call.r#type.is_none_or(|value| Type::try_from(value).is_err()) {
+    if call
+        .r#type
+        .is_none_or(|value| Type::try_from(value).is_err())
+    {
         return expecting("type");
     }
     if call.r#type() == Type::Subscribe {
@@ -99,7 +102,10 @@ fn details(call: &scheduler::Call) -> Result<(), String> {
 pub fn operator(call: &master::Call) -> Result<(), &'static str> {
     use master::call::Type;
     // An unknown type reads like none, as it does in the reference.
-    if call.r#type.is_none_or(|value| Type::try_from(value).is_err()) {
+    if call
+        .r#type
+        .is_none_or(|value| Type::try_from(value).is_err())
+    {
         return Err("Expecting 'type' to be present");
     }
     macro_rules! need {

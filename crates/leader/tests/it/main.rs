@@ -8,4 +8,5 @@ mod offers;
 mod operators;
 mod partition;
 mod random;
+mod recorded;
 mod status;
