@@ -295,6 +295,8 @@ impl Follower {
             M::UpdateFramework(m) => self.update_framework(*m, fx),
             M::ApplyOperation(m) => self.apply_operation(&from, *m, fx),
             M::ReconcileOperations(m) => self.reconcile_operations(&from, *m, fx),
+            // What it acknowledges was dropped and is not waited for.
+            M::AcknowledgeOperationStatus(_) => {}
             M::RegisterExecutor(_)
             | M::ReregisterExecutor(_)
             | M::StatusUpdate(_)

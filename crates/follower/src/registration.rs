@@ -333,7 +333,7 @@ impl Follower {
                     executor: None,
                 },
             );
-            self.enqueue_update(update, false, fx);
+            self.enqueue_update(update, fx);
         }
     }
 

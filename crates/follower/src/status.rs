@@ -87,6 +87,14 @@ impl Updates {
         }
         fresh
     }
+    /// Whether an update with this identity was ever put in, as long as the stream exists.
+    fn has_received(&self, key: &(FrameworkId, TaskId), update: &i::StatusUpdate) -> bool {
+        let uuid = update.uuid.as_ref();
+        self.streams
+            .get(key)
+            .zip(uuid)
+            .is_some_and(|(stream, uuid)| stream.received.contains(uuid))
+    }
     fn acknowledge(&mut self, key: &(FrameworkId, TaskId), uuid: &Bytes) -> Acknowledged {
         let Some(stream) = self.streams.get_mut(key) else {
             return Acknowledged::Unexpected;
@@ -233,7 +241,7 @@ impl Follower {
             .cloned();
         let Some(executor) = executor else {
             self.counters.valid_status_updates += 1;
-            return self.enqueue_update(update, false, fx);
+            return self.enqueue_update(update, fx);
         };
         let key = (framework_id, executor);
         if origin == Origin::Executor {
@@ -282,31 +290,18 @@ impl Follower {
         fx: &mut Effects,
     ) {
         let status = update.status.clone();
-        let Some(executor) = self.executor_mut(key) else {
-            return;
-        };
-        match executor.apply(&status, &key.0) {
-            Ok(()) => {
-                if is_terminal(status.state()) {
-                    self.counters.task_ended(status.state());
-                }
-                let checkpoint = self.frameworks.get(&key.0).is_some_and(|f| f.checkpoint());
-                self.enqueue_update(update, checkpoint, fx);
-            }
-            // The reference takes such an update for handled: the executor need not send it again,
-            // and the framework has heard of the end already.
-            Err(why) => {
-                let why = match why {
-                    TaskUpdateError::NotTerminal => "it is still queued",
-                    TaskUpdateError::Terminated => "it has ended already",
-                    TaskUpdateError::Unknown => "it is unknown",
-                };
-                let state = status.state().as_str_name();
-                warn(
-                    fx,
-                    format!("Task {} cannot become {state}: {why}", status.task_id.value),
-                );
-            }
+        let task = TaskId::from(&status.task_id);
+        if self
+            .updates
+            .has_received(&(key.0.clone(), task.clone()), &update)
+        {
+            log(
+                fx,
+                Level::Debug,
+                format!("Ignoring a duplicate update of task {task}"),
+            );
+        } else {
+            self.apply_fresh_update(key, update, fx);
         }
         if origin == Origin::Executor {
             let acknowledged = event::Acknowledged {
@@ -322,22 +317,60 @@ impl Follower {
         }
     }
 
+    fn apply_fresh_update(&mut self, key: &ExecutorKey, update: i::StatusUpdate, fx: &mut Effects) {
+        let state = update.status.state();
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        match executor.apply(&update.status, &key.0) {
+            Ok(()) => {
+                if is_terminal(state) {
+                    self.counters.task_ended(state);
+                }
+                self.persist_update(key, &update, fx);
+                self.enqueue_update(update, fx);
+            }
+            // The reference takes such an update for handled: the executor need not send it again,
+            // and the framework has heard of the end already.
+            Err(why) => {
+                let why = match why {
+                    TaskUpdateError::NotTerminal => "it is still queued",
+                    TaskUpdateError::Terminated => "it has ended already",
+                    TaskUpdateError::Unknown => "it is unknown",
+                };
+                let task = &update.status.task_id.value;
+                warn(
+                    fx,
+                    format!("Task {task} cannot become {}: {why}", state.as_str_name()),
+                );
+            }
+        }
+    }
+
+    /// Makes an update of a checkpointing framework durable. The copy says which executor and which
+    /// container it belongs to, even where the update itself leaves that out: its file lies there.
+    fn persist_update(&self, key: &ExecutorKey, update: &i::StatusUpdate, fx: &mut Effects) {
+        let framework = self.frameworks.get(&key.0).filter(|f| f.checkpoint());
+        let Some(executor) = framework.and_then(|f| f.executors.get(&key.1)) else {
+            return;
+        };
+        let mut update = update.clone();
+        update
+            .executor_id
+            .get_or_insert_with(|| executor.id.to_proto());
+        let container = update.status.container_status.get_or_insert_default();
+        container
+            .container_id
+            .get_or_insert_with(|| executor.container.to_proto());
+        fx.push(Effect::Persist(Checkpoint::StatusUpdate(Box::new(update))));
+    }
+
     /// Puts an update into its stream and sends it if it is the first there.
-    pub(crate) fn enqueue_update(
-        &mut self,
-        update: i::StatusUpdate,
-        checkpoint: bool,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn enqueue_update(&mut self, update: i::StatusUpdate, fx: &mut Effects) {
         let key = (
             FrameworkId::from(&update.framework_id),
             TaskId::from(&update.status.task_id),
         );
-        if checkpoint {
-            fx.push(Effect::Persist(Checkpoint::StatusUpdate(Box::new(
-                update.clone(),
-            ))));
-        }
         let fresh = self.updates.push(key.clone(), Arc::new(update));
         if !fresh {
             return log(

@@ -407,7 +407,7 @@ impl Follower {
                 executor: executor.cloned(),
             };
             let update = self.agent_update(framework, status);
-            self.enqueue_update(update, false, fx);
+            self.enqueue_update(update, fx);
         }
     }
 
@@ -544,7 +544,7 @@ impl Follower {
                 executor: Some(executor.clone()),
             };
             let update = self.agent_update(framework, status);
-            self.enqueue_update(update, false, fx);
+            self.enqueue_update(update, fx);
         }
         if let Some(framework) = self.frameworks.get_mut(framework) {
             framework.pending.retain(|launch| !has(&launch));

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use std::time::Duration;
 use tepui_follower::{
-    io::Input,
+    io::{Checkpoint, Effect, Input},
     view::{ExecutorKind, ExecutorState},
 };
 use tepui_model::container::{ContainerEvent, ExitStatus, LaunchStep};
@@ -416,6 +416,28 @@ fn updates_of_checkpointing_frameworks_are_durable_before_anybody_hears_of_them(
 }
 
 #[test]
+fn a_durable_update_says_where_it_belongs() {
+    let mut w = World::registered();
+    w.run_in(
+        v1::FrameworkInfo {
+            checkpoint: Some(true),
+            ..framework()
+        },
+        command("t"),
+    );
+    let container = w.local_executor().container;
+    w.exited(&container, ExitStatus::Signal(9));
+    let durable = w.take().into_iter().find_map(|effect| match effect {
+        Effect::Persist(Checkpoint::StatusUpdate(update)) => Some(*update),
+        _ => None,
+    });
+    let update = durable.expect("nothing durable");
+    assert_eq!(update.executor_id.unwrap().value, "t");
+    let status = update.status.container_status.unwrap();
+    assert_eq!(status.container_id.unwrap().value, container.to_string());
+}
+
+#[test]
 fn tasks_run_as_the_user_of_their_command_their_framework_or_ours() {
     let user = |switch_user: bool, own: Option<&str>| {
         let mut config = config();
@@ -429,4 +451,27 @@ fn tasks_run_as_the_user_of_their_command_their_framework_or_ours() {
     assert_eq!(user(true, None).as_deref(), Some("root"));
     assert_eq!(user(true, Some("nobody")).as_deref(), Some("nobody"));
     assert_eq!(user(false, Some("nobody")), None);
+}
+
+#[test]
+fn an_update_that_is_sent_again_does_not_turn_its_task_back() {
+    let mut w = World::registered();
+    let container = w.running_command("t");
+    w.local(&container, update("t", "t", TaskState::TaskStarting, 1));
+    w.local(&container, update("t", "t", TaskState::TaskRunning, 2));
+    w.local(&container, update("t", "t", TaskState::TaskStarting, 1));
+    let view = w.follower.view();
+    let executor = view
+        .frameworks
+        .values()
+        .next()
+        .unwrap()
+        .executors
+        .values()
+        .next()
+        .unwrap();
+    assert_eq!(
+        executor.launched.values().next().unwrap().state(),
+        TaskState::TaskRunning
+    );
 }
