@@ -40,7 +40,7 @@ mod users;
 
 pub use sandbox::create_sandbox;
 pub use usage::{Usage, usage};
-pub use users::{host_facts, lookup_user};
+pub use users::{current_user, host_facts, is_root, lookup_user};
 
 use crate::capacity::HostCapacity;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};

@@ -2,7 +2,12 @@
 //! network: call it in the follower, on a thread that may block, never in a forked process.
 
 use crate::plan::{HostFacts, Identity};
-use std::{ffi::CString, io, mem::MaybeUninit, ptr};
+use std::{
+    ffi::{CStr, CString},
+    io,
+    mem::MaybeUninit,
+    ptr,
+};
 
 const BUFFER_BYTES_MAX: usize = 1 << 20;
 const GROUPS_MAX: usize = 65536;
@@ -32,6 +37,45 @@ pub fn lookup_user(name: &str) -> io::Result<Option<Identity>> {
         gid,
         groups: groups(&name, gid)?,
     }))
+}
+
+/// Whether this process acts as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Name of the user this process acts as; the number where there is no name.
+pub fn current_user() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    user_name(uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let mut buffer = vec![0; 4096];
+    loop {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found = ptr::null_mut();
+        // SAFETY: all pointers are to live memory of the sizes given.
+        let error = unsafe {
+            libc::getpwuid_r(
+                uid,
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            libc::ERANGE if buffer.len() < BUFFER_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
+            0 if !found.is_null() => {
+                // SAFETY: `found` is not null, so the entry was filled in, and its name is a string
+                // in `buffer`, which still lives.
+                let name = unsafe { CStr::from_ptr(entry.assume_init().pw_name) };
+                return name.to_str().ok().map(str::to_owned);
+            }
+            _ => return None,
+        }
+    }
 }
 
 fn ids(name: &CString) -> io::Result<Option<(u32, u32)>> {

@@ -1,0 +1,83 @@
+//! Where a node listens, what it announces, and what it is called.
+
+use super::RoleError;
+use crate::flags::{FlagError, Settings};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+};
+use tepui_node::net::Listen;
+
+/// Where to listen: `--ip`, or what `--ip_discovery_command` prints, or `fallback`.
+pub(super) fn listen(
+    settings: &Settings,
+    port: &'static str,
+    fallback: IpAddr,
+) -> Result<Listen, RoleError> {
+    let parse_ip = |text: &str| text.trim().parse::<IpAddr>();
+    let ip = match settings.parsed("ip", parse_ip)? {
+        Some(ip) => ip,
+        None => settings
+            .parsed("ip_discovery_command", discover)?
+            .unwrap_or(fallback),
+    };
+    Ok(Listen {
+        ip,
+        port: settings.parsed(port, str::parse::<u16>)?.unwrap_or(0),
+        advertise_ip: settings.parsed("advertise_ip", parse_ip)?,
+        advertise_port: settings.parsed("advertise_port", str::parse::<u16>)?,
+    })
+}
+
+/// Runs a command that prints an address.
+fn discover(command: &str) -> Result<IpAddr, String> {
+    let output = Command::new("/bin/sh")
+        .args(["-c", command])
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("it ended with {}", output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    text.parse()
+        .map_err(|_| format!("it printed '{text}', which is no IP address"))
+}
+
+/// Every interface: what a leader or follower listens on when it is not told.
+pub(super) const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// This machine only: what `mixed` listens on when it is not told.
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// `--hostname`, or the name of this machine unless `--no-hostname_lookup` asks for the address.
+pub(super) fn hostname(settings: &Settings) -> Option<String> {
+    match settings.text("hostname") {
+        Some(name) => Some(name.to_owned()),
+        None if settings.is_on("hostname_lookup") => machine_name(),
+        None => None,
+    }
+}
+
+/// What this machine calls itself.
+pub(super) fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// A JSON value of a flag, such as `--domain`.
+pub(super) fn message<T>(settings: &Settings, flag: &'static str) -> Result<Option<T>, FlagError>
+where
+    T: prost::Message + prost::Name + Default,
+{
+    settings.parsed(flag, |text| tepui_protocol::json::decode(text.as_bytes()))
+}
+
+/// Says once, loudly, that anybody who can reach this node may use it.
+pub(super) fn warn_if_open(name: &str, ip: IpAddr) {
+    if !ip.is_loopback() {
+        tracing::warn!(
+            "*** {name} LISTENS ON {ip} WITHOUT AUTHENTICATION: everybody who can reach it can run commands on this \
+             cluster. Use --ip=127.0.0.1, or a network that you trust. ***"
+        );
+    }
+}

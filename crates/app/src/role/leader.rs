@@ -1,0 +1,136 @@
+//! A leader from its flags.
+
+use super::{Ending, RoleError, Signals, Verbosity, address, ready};
+use crate::{
+    flags::{FlagError, Settings},
+    logging::SetVerbosity,
+    settings::Resolved,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tepui_model::{Scalar, resources, units};
+use tepui_node::{
+    leader::{LeaderNode, LeaderOptions},
+    net::Listen,
+};
+
+/// Runs a leader until a signal or a failure.
+pub(super) async fn run(
+    resolved: &Resolved,
+    verbosity: SetVerbosity,
+) -> Result<ExitCode, RoleError> {
+    let settings = &resolved.settings;
+    let work_dir = settings.text("work_dir").filter(|dir| !dir.is_empty());
+    let work_dir = work_dir.ok_or(RoleError::Missing {
+        flag: "work_dir",
+        why: "the registry is kept there",
+    })?;
+    let listen = address::listen(settings, "port", address::EVERYWHERE)?;
+    address::warn_if_open("LEADER", listen.ip);
+    let options = options(settings, listen, Path::new(work_dir), verbosity)?;
+    let mut signals = Signals::new()?;
+    let mut leader = LeaderNode::start(options).await?;
+    ready::announce("leader", leader.address);
+    loop {
+        tokio::select! {
+            ending = signals.next() => if ending == Ending::Stop { break },
+            error = leader.failed() => return Err(error.into()),
+        }
+    }
+    leader.shutdown().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a leader wants to know.
+pub(super) fn options(
+    settings: &Settings,
+    listen: Listen,
+    work_dir: &Path,
+    verbosity: SetVerbosity,
+) -> Result<LeaderOptions, RoleError> {
+    let mut options = LeaderOptions::new(listen, work_dir);
+    options.hostname = address::hostname(settings);
+    options.cluster = settings.text("cluster").map(str::to_owned);
+    options.domain = address::message(settings, "domain")?;
+    options.config = config(settings)?;
+    options.flags = settings.published();
+    options.log_file = log_file(settings, "leader");
+    options.log_level = Box::new(Verbosity(verbosity));
+    Ok(options)
+}
+
+/// The file that `/files` shows as the log.
+pub(super) fn log_file(settings: &Settings, name: &str) -> Option<PathBuf> {
+    let external = settings.text("external_log_file").map(PathBuf::from);
+    external
+        .or_else(|| Some(Path::new(settings.text("log_dir")?).join(format!("tepui.{name}.log"))))
+}
+
+fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
+    let mut config = tepui_leader::Config::default();
+    let duration = |name| settings.parsed(name, units::parse_duration);
+    let count = |name| settings.parsed(name, str::parse::<usize>);
+    if let Some(value) = duration("agent_ping_timeout")? {
+        config.ping_timeout = value;
+    }
+    if let Some(value) = settings.parsed("max_agent_ping_timeouts", str::parse::<u32>)? {
+        config.max_ping_timeouts = value;
+    }
+    if let Some(value) = duration("agent_reregister_timeout")? {
+        config.reregister_timeout = value;
+    }
+    config.offer_timeout = duration("offer_timeout")?;
+    if let Some(value) = count("max_completed_frameworks")? {
+        config.max_completed_frameworks = value;
+    }
+    if let Some(value) = count("max_completed_tasks_per_framework")? {
+        config.max_completed_tasks_per_framework = value;
+    }
+    if let Some(value) = count("max_unreachable_tasks_per_framework")? {
+        config.max_unreachable_tasks_per_framework = value;
+    }
+    if let Some(value) = count("max_operator_event_stream_subscribers")? {
+        config.max_operator_streams = value;
+    }
+    config.root_submissions = settings.is_on("root_submissions");
+    config.require_follower_domain = settings.is_on("require_agent_domain");
+    config.roles = settings.parsed("roles", roles)?;
+    if let Some(value) = duration("allocation_interval")? {
+        config.allocator.allocation_interval = value;
+    }
+    if let Some(value) = settings.parsed("min_allocatable_resources", minimums)? {
+        config.allocator.min_allocatable_resources = value;
+    }
+    config.allocator.filter_gpu_resources = settings.is_on("filter_gpu_resources");
+    Ok(config)
+}
+
+fn roles(text: &str) -> Result<std::collections::BTreeSet<String>, tepui_model::roles::RoleError> {
+    let names = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    names
+        .map(|name| tepui_model::roles::validate(name).map(|()| name.to_owned()))
+        .collect()
+}
+
+/// `cpus:0.01|mem:32`: at least one of these must be there.
+fn minimums(text: &str) -> Result<Vec<tepui_model::Quantities>, String> {
+    text.split('|')
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| {
+            let quantities = resources::parse(part, "*")
+                .map_err(|error| error.to_string())?
+                .quantities();
+            let positive = quantities.iter().all(|(_, amount)| amount > Scalar::ZERO);
+            if positive {
+                Ok(quantities)
+            } else {
+                Err(format!("'{part}' is not a positive amount"))
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,203 @@
+//! A leader and a follower on one machine. They talk over loopback like any leader and follower.
+//!
+//! Without a command they stay up. With one, the command runs as a task, its output is streamed,
+//! and the process ends with its exit status.
+
+use super::{Ending, RoleError, Signals, address, follower, leader, ready};
+use crate::{
+    cli,
+    execute::{self, Access, Job},
+    flags::Settings,
+    logging::SetVerbosity,
+    progress::Progress,
+    settings::Resolved,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+use tepui_client::Codec;
+use tepui_containers::linux::Launcher;
+use tepui_node::{
+    detect,
+    follower::{FollowerHandle, FollowerNode},
+    leader::{LeaderHandle, LeaderNode},
+};
+
+/// State of an ordinary user, below `$XDG_STATE_HOME` or here in the home directory.
+const HOME_STATE: &str = ".local/state";
+/// State of root.
+const SYSTEM_STATE: &str = "/var/lib/tepui";
+
+/// Runs both until a signal, a failure, or the end of the command.
+pub(super) async fn run(
+    mut resolved: Resolved,
+    verbosity: SetVerbosity,
+    launcher: Launcher,
+) -> Result<ExitCode, RoleError> {
+    let command = std::mem::take(&mut resolved.positional).join(" ");
+    let once = !command.is_empty();
+    let state = State::choose(&mut resolved.settings, once)?;
+    if once {
+        // A job must not stumble over a cluster that is up already.
+        for port in ["leader_port", "follower_port"] {
+            resolved.settings.set_default(port, "0".to_owned());
+        }
+    }
+    let mut signals = Signals::new()?;
+    let mut nodes = Nodes::start(&resolved, &state.dir, verbosity, launcher).await?;
+    let outcome = if once {
+        nodes.execute(&command, &mut signals).await
+    } else {
+        ready::announce("leader", nodes.leader.address);
+        ready::announce("follower", nodes.follower.address);
+        nodes.serve(&mut signals).await
+    };
+    nodes.shutdown().await;
+    state.remove();
+    outcome
+}
+
+/// Where state is kept.
+struct State {
+    dir: PathBuf,
+    /// Of a job that nobody will ask about again.
+    temporary: bool,
+}
+
+impl State {
+    fn choose(settings: &mut Settings, once: bool) -> Result<Self, RoleError> {
+        let given = settings
+            .text("work_dir")
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from);
+        let temporary = once && given.is_none();
+        let dir = match given {
+            Some(dir) => dir,
+            None if once => base_dir()?.join(format!("once-{}", std::process::id())),
+            None => base_dir()?,
+        };
+        settings.set_default("work_dir", dir.display().to_string());
+        Ok(Self { dir, temporary })
+    }
+
+    fn remove(&self) {
+        if self.temporary
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            tracing::warn!(%error, dir = %self.dir.display(), "cannot remove the state of the job");
+        }
+    }
+}
+
+fn base_dir() -> Result<PathBuf, RoleError> {
+    if cli::is_root() {
+        return Ok(PathBuf::from(SYSTEM_STATE));
+    }
+    let var = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(HOME_STATE)));
+    let base = base.ok_or(RoleError::Missing {
+        flag: "work_dir",
+        why: "neither XDG_STATE_HOME nor HOME is set",
+    })?;
+    Ok(base.join("tepui"))
+}
+
+struct Nodes {
+    leader: LeaderHandle,
+    follower: FollowerHandle,
+}
+
+impl Nodes {
+    async fn start(
+        resolved: &Resolved,
+        dir: &Path,
+        verbosity: SetVerbosity,
+        launcher: Launcher,
+    ) -> Result<Self, RoleError> {
+        let settings = &resolved.settings;
+        let verbosity = Arc::new(verbosity);
+        let shared = || -> SetVerbosity {
+            let verbosity = verbosity.clone();
+            Box::new(move |level| verbosity(level))
+        };
+        let listen = address::listen(settings, "leader_port", address::LOOPBACK)?;
+        address::warn_if_open("LEADER AND FOLLOWER", listen.ip);
+        let leader = LeaderNode::start(leader::options(
+            settings,
+            listen,
+            &dir.join("leader"),
+            shared(),
+        )?)
+        .await?;
+
+        let watch = detect::watch(&leader.address.to_string()).await;
+        let watch = watch.map_err(|error| RoleError::Io {
+            what: "find our own leader".to_owned(),
+            source: std::io::Error::other(error),
+        })?;
+        let mut listen = address::listen(settings, "follower_port", address::LOOPBACK)?;
+        // An advertised port is the leader's: two nodes cannot share one.
+        listen.advertise_port = None;
+        let name_node = resolved.vars.is_some();
+        let options = follower::options(
+            settings,
+            listen,
+            &dir.join("follower"),
+            watch,
+            launcher,
+            shared(),
+            name_node,
+        )?;
+        let follower = FollowerNode::start(options).await?;
+        Ok(Self { leader, follower })
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> Result<ExitCode, RoleError> {
+        loop {
+            tokio::select! {
+                ending = signals.next() => match ending {
+                    Ending::Stop => return Ok(ExitCode::SUCCESS),
+                    Ending::Unregister => self.follower.unregister("received SIGUSR1"),
+                },
+                error = self.leader.failed() => return Err(error.into()),
+                ended = self.follower.ended() => return ended.map(|()| ExitCode::SUCCESS).map_err(RoleError::from),
+            }
+        }
+    }
+
+    async fn execute(
+        &mut self,
+        command: &str,
+        signals: &mut Signals,
+    ) -> Result<ExitCode, RoleError> {
+        let job = Job::shell("command", command, &cli::user_name());
+        let leader = self.leader.address.to_string();
+        let access = Access {
+            leader,
+            codec: Codec::Protobuf,
+            credential: None,
+        };
+        let mut progress = Progress::for_people();
+        let status = tokio::select! {
+            status = execute::run(job, &access, &mut progress) => status?,
+            _ = signals.next() => 128 + 2,
+            error = self.leader.failed() => return Err(error.into()),
+            ended = self.follower.ended() => return ended.map(|()| ExitCode::FAILURE).map_err(RoleError::from),
+        };
+        Ok(ExitCode::from(status.clamp(0, 255) as u8))
+    }
+
+    /// The follower first: it still wants to say goodbye to the leader.
+    async fn shutdown(self) {
+        self.follower.shutdown().await;
+        if let Err(error) = self.leader.shutdown().await {
+            tracing::warn!(%error, "the leader did not stop cleanly");
+        }
+    }
+}
