@@ -44,6 +44,9 @@ impl Leader {
             role,
             available,
         };
+        if let Some(framework) = self.state.framework_mut(framework) {
+            framework.metrics_mut().offers_accepted += ids.len() as u64;
+        }
         for operation in call.operations {
             self.operate(&mut accepted, operation);
         }

@@ -25,6 +25,9 @@ impl Leader {
             Ok(framework) => framework,
             Err((status, message)) => return self.refuse(request, status, message),
         };
+        if let Some(caller) = self.state.framework_mut(&framework) {
+            caller.metrics_mut().count_call(call.r#type());
+        }
         if call.r#type() == Type::UpdateFramework {
             let reply =
                 self.update_framework(&framework, call.update_framework.unwrap_or_default());

@@ -43,7 +43,7 @@ pub use config::Config;
 pub use io::{
     Effect, Effects, Input, Level, Notice, Principal, ProcessName, RegistryChange, Reply, Via,
 };
-pub use metrics::Metrics;
+pub use metrics::{FrameworkMetrics, Metrics};
 pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
 
 use crate::{state::State, timers::Timer, timers::Timers};
@@ -286,12 +286,17 @@ impl Leader {
     }
     /// One event for a framework; nothing if it is not connected.
     fn event(&mut self, framework: &FrameworkId, event: scheduler::Event) {
-        if let Some(stream) = self.state.framework(framework).and_then(|f| f.stream()) {
-            self.out.push(Effect::Event {
-                stream,
-                event: Arc::new(event),
-            });
+        self.shared_event(framework, Arc::new(event));
+    }
+    /// The same event may go to many.
+    fn shared_event(&mut self, framework: &FrameworkId, event: Arc<scheduler::Event>) {
+        let Some(stream) = self.state.framework(framework).and_then(|f| f.stream()) else {
+            return;
+        };
+        if let Some(framework) = self.state.framework_mut(framework) {
+            framework.metrics_mut().count_event(event.r#type());
         }
+        self.out.push(Effect::Event { stream, event });
     }
     /// One event for all operators; `event` is not called when there is none.
     fn operator_event(&mut self, event: impl FnOnce(&mut Self) -> Option<master::Event>) {

@@ -1,5 +1,9 @@
 //! Counters of the core, under the reference's names (`docs/monitoring.md`).
 
+use crate::view::{FrameworkView, View};
+use tepui_model::tasks::{TaskState, is_terminal};
+use tepui_protocol::v1::{offer::operation, scheduler};
+
 /// Counters that the core keeps; gauges are computed from the view when somebody asks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
@@ -91,6 +95,169 @@ pub const COUNTERS: &[&str] = &[
     "master/valid_status_updates",
 ];
 
+/// What one framework asked for and was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FrameworkMetrics {
+    /// By number of the call's type.
+    calls: [u64; 18],
+    /// By number of the event's type.
+    events: [u64; 12],
+    /// By number of the operation's type.
+    operations: [u64; 15],
+    /// By number of the state.
+    ended: [u64; 14],
+    /// Offers made to it.
+    pub offers_sent: u64,
+    /// Offers it launched something on, or gave back by `ACCEPT`.
+    pub offers_accepted: u64,
+    /// Offers it declined.
+    pub offers_declined: u64,
+    /// Offers taken back from it.
+    pub offers_rescinded: u64,
+}
+
+/// Counts at an index that comes from a known enum; anything else is not counted.
+fn add(counters: &mut [u64], number: i32) {
+    if let Some(counter) = usize::try_from(number)
+        .ok()
+        .and_then(|index| counters.get_mut(index))
+    {
+        *counter += 1;
+    }
+}
+
+impl FrameworkMetrics {
+    pub(crate) fn count_call(&mut self, kind: scheduler::call::Type) {
+        add(&mut self.calls, kind as i32);
+    }
+    pub(crate) fn count_event(&mut self, kind: scheduler::event::Type) {
+        add(&mut self.events, kind as i32);
+    }
+    pub(crate) fn count_operation(&mut self, kind: operation::Type) {
+        add(&mut self.operations, kind as i32);
+    }
+    pub(crate) fn count_ended(&mut self, state: TaskState) {
+        add(&mut self.ended, state as i32);
+    }
+
+    /// Names (behind `master/frameworks/NAME/ID/`) and values.
+    pub fn entries(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let named = |prefix: &'static str, name: &'static str, count: u64| {
+            (format!("{prefix}/{}", name.to_ascii_lowercase()), count)
+        };
+        let total = |name: &str, counters: &[u64]| (name.to_owned(), counters.iter().sum());
+        let call = |number: usize| scheduler::call::Type::try_from(number as i32).ok();
+        let event = |number: usize| scheduler::event::Type::try_from(number as i32).ok();
+        let kind = |number: usize| operation::Type::try_from(number as i32).ok();
+        let state = |number: usize| {
+            TaskState::try_from(number as i32)
+                .ok()
+                .filter(|state| is_terminal(*state))
+        };
+        // Number 0 is UNKNOWN in each of the first three: it has no counter of its own.
+        let calls = (1..self.calls.len())
+            .filter_map(move |i| Some(named("calls", call(i)?.as_str_name(), self.calls[i])));
+        let events = (1..self.events.len())
+            .filter_map(move |i| Some(named("events", event(i)?.as_str_name(), self.events[i])));
+        let operations = (1..self.operations.len()).filter_map(move |i| {
+            Some(named(
+                "operations",
+                kind(i)?.as_str_name(),
+                self.operations[i],
+            ))
+        });
+        let ended = (0..self.ended.len()).filter_map(move |i| {
+            Some(named(
+                "tasks/terminal",
+                state(i)?.as_str_name(),
+                self.ended[i],
+            ))
+        });
+        let single = [
+            total("calls", &self.calls),
+            total("events", &self.events),
+            total("operations", &self.operations),
+            ("offers/sent".to_owned(), self.offers_sent),
+            ("offers/accepted".to_owned(), self.offers_accepted),
+            ("offers/declined".to_owned(), self.offers_declined),
+            ("offers/rescinded".to_owned(), self.offers_rescinded),
+        ];
+        single
+            .into_iter()
+            .chain(calls)
+            .chain(events)
+            .chain(operations)
+            .chain(ended)
+    }
+}
+
+/// Metrics of every framework by their full names, gauges included.
+pub fn of_frameworks(view: &View) -> impl Iterator<Item = (String, f64)> + '_ {
+    view.frameworks.values().flat_map(|framework| {
+        let prefix = format!(
+            "master/frameworks/{}/{}",
+            encode(&framework.info.name),
+            framework.id
+        );
+        let counters = framework
+            .metrics
+            .entries()
+            .map(|(name, count)| (name, count as f64))
+            .collect::<Vec<_>>();
+        counters
+            .into_iter()
+            .chain(gauges(framework))
+            .map(move |(name, value)| (format!("{prefix}/{name}"), value))
+    })
+}
+
+fn gauges(framework: &FrameworkView) -> Vec<(String, f64)> {
+    use TaskState::*;
+    let mut all = vec![(
+        "subscribed".to_owned(),
+        f64::from(u8::from(framework.connected)),
+    )];
+    for state in [
+        TaskStaging,
+        TaskStarting,
+        TaskRunning,
+        TaskKilling,
+        TaskUnreachable,
+        TaskUnknown,
+    ] {
+        let tasks = framework
+            .tasks
+            .values()
+            .chain(framework.unreachable_tasks.values());
+        let count = tasks.filter(|task| task.state() == state).count();
+        all.push((
+            format!("tasks/active/{}", state.as_str_name().to_ascii_lowercase()),
+            count as f64,
+        ));
+    }
+    for role in crate::state::roles_of(&framework.info) {
+        let suppressed = framework.suppressed_roles.contains(&role);
+        all.push((
+            format!("roles/{role}/suppressed"),
+            f64::from(u8::from(suppressed)),
+        ));
+    }
+    all
+}
+
+/// As the reference writes names into paths (`process::http::encode`).
+fn encode(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte <= b' ' || byte > b'~' || br##"$&+,/:;=?@"<>#%{}|\^~[]`"##.contains(&byte) {
+            text.push_str(&format!("%{byte:02X}"));
+        } else {
+            text.push(char::from(byte));
+        }
+    }
+    text
+}
+
 /// The counter of tasks that ended in a state.
 pub(crate) fn ended_counter(state: tepui_protocol::v1::TaskState) -> Option<&'static str> {
     use tepui_protocol::v1::TaskState::*;
@@ -105,4 +272,46 @@ pub(crate) fn ended_counter(state: tepui_protocol::v1::TaskState) -> Option<&'st
         TaskGoneByOperator => "master/tasks_gone_by_operator",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_as_the_reference_writes_them() {
+        let name = "Event Call Scheduler using libprocess (C++)";
+        assert_eq!(
+            encode(name),
+            "Event%20Call%20Scheduler%20using%20libprocess%20(C%2B%2B)"
+        );
+        assert_eq!(encode("a\\b~é"), "a%5Cb%7E%C3%A9");
+    }
+
+    #[test]
+    fn every_kind_is_counted_under_its_name() {
+        let mut metrics = FrameworkMetrics::default();
+        metrics.count_call(scheduler::call::Type::UpdateFramework);
+        metrics.count_event(scheduler::event::Type::UpdateOperationStatus);
+        metrics.count_operation(operation::Type::LaunchGroup);
+        metrics.count_ended(TaskState::TaskGoneByOperator);
+        let counted: Vec<String> = metrics
+            .entries()
+            .filter(|(_, count)| *count == 1)
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            counted,
+            [
+                "calls",
+                "events",
+                "operations",
+                "calls/update_framework",
+                "events/update_operation_status",
+                "operations/launch_group",
+                "tasks/terminal/task_gone_by_operator"
+            ]
+        );
+        assert_eq!(metrics.entries().count(), 7 + 17 + 11 + 10 + 8);
+    }
 }

@@ -125,6 +125,9 @@ impl Leader {
             resources: resources.clone(),
         };
         self.state.insert_offer(id.clone(), entry, offer);
+        if let Some(framework) = self.state.framework_mut(framework_id) {
+            framework.metrics_mut().offers_sent += 1;
+        }
         if let Some(timeout) = self.config.offer_timeout {
             self.timers.set(Timer::Offer(id), self.now + timeout);
         }
@@ -150,6 +153,9 @@ impl Leader {
         };
         event.set_type(event::Type::Rescind);
         self.event(&framework, event);
+        if let Some(framework) = self.state.framework_mut(&framework) {
+            framework.metrics_mut().offers_rescinded += 1;
+        }
         self.discard_offer(id, None);
     }
 
@@ -179,7 +185,10 @@ impl Leader {
         for id in call.offer_ids.iter().map(OfferId::from) {
             match self.state.offer(&id) {
                 Some(offer) if offer.framework == *framework => {
-                    self.discard_offer(&id, Some(refuse))
+                    self.discard_offer(&id, Some(refuse));
+                    if let Some(framework) = self.state.framework_mut(framework) {
+                        framework.metrics_mut().offers_declined += 1;
+                    }
                 }
                 _ => self.notice(
                     Level::Warning,

@@ -414,16 +414,14 @@ impl Leader {
         };
         event.set_type(event::Type::Failure);
         let event = Arc::new(event);
-        let streams: Vec<_> = self
+        let connected: Vec<FrameworkId> = self
             .state
             .frameworks()
-            .filter_map(|framework| framework.stream())
+            .filter(|f| f.is_connected())
+            .map(|f| f.id.clone())
             .collect();
-        for stream in streams {
-            self.out.push(Effect::Event {
-                stream,
-                event: event.clone(),
-            });
+        for framework in connected {
+            self.shared_event(&framework, event.clone());
         }
     }
 

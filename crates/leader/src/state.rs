@@ -4,7 +4,7 @@
 //! touched is remembered, so that publishing the view costs what changed. The parts of a framework
 //! or follower that readers see are persistent maps: a snapshot of them shares their nodes.
 
-use crate::view::FrameworkView;
+use crate::{metrics::FrameworkMetrics, view::FrameworkView};
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -87,9 +87,15 @@ pub(crate) struct Framework {
     pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
     pub(crate) used: Resources,
     pub(crate) offered: Resources,
+    pub(crate) metrics: Arc<FrameworkMetrics>,
 }
 
 impl Framework {
+    /// Its counters, to be changed.
+    pub(crate) fn metrics_mut(&mut self) -> &mut FrameworkMetrics {
+        Arc::make_mut(&mut self.metrics)
+    }
+
     pub(crate) fn new(
         id: FrameworkId,
         info: v1::FrameworkInfo,
@@ -114,6 +120,7 @@ impl Framework {
             executors: HashTrieMapSync::default(),
             used: Resources::new(),
             offered: Resources::new(),
+            metrics: Arc::default(),
         }
     }
 

@@ -261,6 +261,9 @@ impl Leader {
         }
         if ended && let Some(counter) = ended_counter(update.status.state()) {
             self.count(counter);
+            if let Some(framework) = self.state.framework_mut(framework) {
+                framework.metrics_mut().count_ended(update.status.state());
+            }
         }
         if let Some((at, resources)) = freed {
             self.free(framework, &at, resources);

@@ -207,6 +207,9 @@ impl Leader {
     }
 
     fn send_subscribed(&mut self, id: &FrameworkId) {
+        if let Some(framework) = self.state.framework_mut(id) {
+            framework.metrics_mut().count_call(call::Type::Subscribe);
+        }
         let subscribed = event::Subscribed {
             framework_id: id.to_proto(),
             heartbeat_interval_seconds: Some(HEARTBEAT_INTERVAL.as_secs_f64()),

@@ -3,7 +3,7 @@
 //! Publishing one costs what changed: the maps are persistent and share all that did not. Readers
 //! hold an `Arc<View>` for as long as they like and never hold up scheduling.
 
-use crate::metrics::Metrics;
+use crate::metrics::{FrameworkMetrics, Metrics};
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
 use std::sync::Arc;
 use tepui_model::{ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time};
@@ -82,6 +82,8 @@ pub struct FrameworkView {
     pub offered: Arc<Vec<v1::Resource>>,
     /// Roles it suppressed.
     pub suppressed_roles: Arc<Vec<String>>,
+    /// What it asked for and was told.
+    pub metrics: Arc<FrameworkMetrics>,
 }
 
 /// One follower.

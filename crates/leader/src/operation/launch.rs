@@ -66,6 +66,7 @@ impl Leader {
             self.state.insert_executor(framework_id, at, executor);
         }
         self.add_task(framework_id, task);
+        self.count_operation(framework_id, operation::Type::Launch);
         let message = internal::RunTaskMessage {
             framework: v1::FrameworkInfo::clone(&info),
             task: task.clone(),

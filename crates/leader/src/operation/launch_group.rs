@@ -86,6 +86,7 @@ impl Leader {
         for task in &task_group.tasks {
             self.add_task(framework_id, task);
         }
+        self.count_operation(framework_id, operation::Type::LaunchGroup);
         let message = internal::RunTaskGroupMessage {
             framework: v1::FrameworkInfo::clone(&info),
             executor: executor.clone(),

@@ -109,6 +109,13 @@ impl Leader {
             .collect()
     }
 
+    /// Counts what was done, per task or group, as the reference does.
+    fn count_operation(&mut self, framework: &FrameworkId, kind: Type) {
+        if let Some(framework) = self.state.framework_mut(framework) {
+            framework.metrics_mut().count_operation(kind);
+        }
+    }
+
     /// Enters a launched task into the tables.
     fn add_task(&mut self, framework: &FrameworkId, info: &v1::TaskInfo) {
         let task = new_task(framework, info);

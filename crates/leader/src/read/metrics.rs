@@ -2,7 +2,7 @@
 //!
 //! Gauges cost a walk over the view, paid by the one who asks and never by the core.
 
-use crate::view::View;
+use crate::{metrics::of_frameworks, view::View};
 use std::collections::BTreeMap;
 use tepui_model::{Resources, Scalar, documents::allocation_role, tasks};
 use tepui_protocol::v1::{self, TaskState};
@@ -35,6 +35,10 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
     frameworks(view, &mut set);
     followers(view, &mut set);
     resources(view, &mut set);
+    let flag = view.leader.flags.get("publish_per_framework_metrics");
+    if flag.is_none_or(|flag| flag != "false") {
+        all.extend(of_frameworks(view));
+    }
     all
 }
 
