@@ -108,6 +108,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "tepui-client",
             "tepui-containers",
+            "tepui-follower",
             "tepui-leader",
             "tepui-model",
             "tepui-node",
