@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 use tepui_model::{
-    ExecutorId, FollowerId, FrameworkId, TaskId,
+    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId,
     resources::{Resources, upgrade},
     tasks::is_terminal,
 };
@@ -609,12 +609,15 @@ impl Leader {
         }
         follower.shrunk |= !total.contains(&follower.total);
         follower.total = total.clone();
-        let revocable: Vec<_> = self
-            .state
-            .offers()
-            .filter(|(_, offer)| offer.follower == id && !offer.resources.revocable().is_empty())
-            .map(|(offer, _)| offer.clone())
-            .collect();
+        let out: Vec<OfferId> = follower.offers.keys().cloned().collect();
+        let revocable = out.into_iter().filter(|offer| {
+            let resources = self
+                .state
+                .offer(offer)
+                .map(|entry| entry.resources.revocable());
+            resources.is_some_and(|resources| !resources.is_empty())
+        });
+        let revocable: Vec<OfferId> = revocable.collect();
         for offer in revocable {
             self.rescind_offer(&offer);
         }

@@ -10,7 +10,10 @@ use crate::{
     timers::Timer,
 };
 use std::sync::Arc;
-use tepui_model::{ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time, tasks::TaskState};
+use tepui_model::{
+    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time, tasks::TaskState,
+    units::format_duration,
+};
 use tepui_protocol::{
     internal::{self, registry},
     peer::Pid,
@@ -60,8 +63,8 @@ impl Leader {
         let late: Vec<FollowerId> = self.state.recovered.keys().cloned().collect();
         for id in late {
             let why = format!(
-                "did not reregister within {:?} after master failover",
-                self.config.reregister_timeout
+                "did not reregister within {} after master failover",
+                format_duration(self.config.reregister_timeout)
             );
             self.notice(
                 Level::Warning,
@@ -206,10 +209,10 @@ impl Leader {
         }
         self.count("master/slave_unreachable_scheduled");
         self.count("master/slave_unreachable_completed");
-        let seconds = self.config.reregister_timeout.as_secs();
+        let timeout = format_duration(self.config.reregister_timeout);
         self.mark_unreachable(
             id,
-            &format!("agent did not reregister within {seconds}secs after disconnecting"),
+            &format!("agent did not reregister within {timeout} after disconnecting"),
         );
     }
 

@@ -168,7 +168,7 @@ fn a_disconnected_follower_has_ten_minutes() {
     ));
     assert_eq!(
         cluster.update(scheduler.stream).message(),
-        "agent did not reregister within 600secs after disconnecting"
+        "agent did not reregister within 10mins after disconnecting"
     );
 }
 
