@@ -13,6 +13,8 @@
 //! | [`files`] | [`Files`](files::Files): the virtual file tree behind `/files/*`, `LIST_FILES`, `READ_FILE` |
 //! | [`common`] | the endpoints that every node has: `/version`, `/logging/toggle`, `/files/*`, `/help` |
 //! | [`detect`] | [`detect::watch`]: where the leader is, from `--master` |
+//! | [`random`] | ids and seeds from the system |
+//! | [`system`] | load and memory of the machine, for metrics |
 //! | [`disk`] | the leader's registry in a file |
 //!
 //! # How the pieces make a shell
@@ -32,9 +34,15 @@
 
 pub mod clock;
 pub mod common;
+pub mod containers;
 pub mod detect;
 pub mod disk;
+pub mod fetcher;
 pub mod files;
+pub mod follower;
 pub mod http;
+pub mod leader;
 pub mod net;
 pub mod pending;
+pub mod random;
+pub mod system;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use std::{
+    fmt,
     fs::File,
     io,
     pin::Pin,
@@ -23,6 +24,17 @@ pub enum Body {
     Events(EventBody),
     /// A file's content, up to the length it had when it was opened.
     File(FileBody),
+}
+
+/// Says what kind it is; the content may be large or not there yet.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full",
+            Self::Events(_) => "Events",
+            Self::File(_) => "File",
+        })
+    }
 }
 
 impl Body {

@@ -5,6 +5,7 @@
 //! peers take for our death.
 
 use super::Limits;
+use futures_util::task::AtomicWaker;
 use hyper::body::Frame;
 use std::{
     future::Future,
@@ -38,11 +39,19 @@ enum Phase {
 
 /// Shared by a connection and the requests on it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Activity(Arc<AtomicU8>);
+pub(super) struct Activity(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    /// The connection's task, when it waits for bytes while busy: it must look again once it is
+    /// idle, to start the timer of that.
+    reader: AtomicWaker,
+}
 
 impl Activity {
     fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.phase.load(Ordering::Acquire) {
             0 => Phase::Fresh,
             1 => Phase::Idle,
             2 => Phase::Head,
@@ -51,7 +60,7 @@ impl Activity {
     }
 
     fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.0.phase.store(phase as u8, Ordering::Release);
     }
 
     /// A head has been read; the connection is busy until the result is dropped.
@@ -68,6 +77,7 @@ pub(super) struct Busy(Activity);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.set(Phase::Idle);
+        self.0.0.reader.wake();
     }
 }
 
@@ -130,6 +140,8 @@ impl<S> Guarded<S> {
 
     /// Nothing could be read: starts or polls the timer of the current phase.
     fn poll_read_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Registered before the phase is read: one that changes in between is not missed.
+        self.activity.0.reader.register(cx.waker());
         let phase = self.activity.phase();
         let Some(patience) = self.patience(phase) else {
             self.read = None;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request::Parts};
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 use tepui_protocol::libprocess::percent_decode;
 
 /// One whole request.
@@ -53,6 +53,14 @@ impl Request {
         parameter(self.uri.query()?, name)
     }
 
+    /// All parameters of the query, decoded.
+    pub fn query_map(&self) -> BTreeMap<String, String> {
+        self.uri
+            .query()
+            .map(|query| pairs(query).collect())
+            .unwrap_or_default()
+    }
+
     /// A parameter of a form sent as the body (`frameworkId=…`).
     pub fn form(&self, name: &str) -> Option<String> {
         parameter(std::str::from_utf8(&self.body).ok()?, name)
@@ -84,11 +92,21 @@ pub(super) fn weight(header: &str, name: &str) -> Option<f64> {
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {
+    pairs(query)
+        .filter(|(key, _)| key == name)
+        .last()
+        .map(|(_, value)| value)
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let decoded = |text: &str| percent_decode(text).unwrap_or_else(|| text.to_owned());
-    query.split(['&', ';']).rev().find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(key) == name).then(|| decoded(value))
-    })
+    query
+        .split(['&', ';'])
+        .filter(|pair| !pair.is_empty())
+        .map(move |pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(key), decoded(value))
+        })
 }
 
 #[cfg(test)]

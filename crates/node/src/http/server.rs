@@ -3,7 +3,7 @@
 
 use super::{
     Body, Limits, Request, Response,
-    guard::{Activity, BusyBody, Guarded},
+    guard::{Busy, BusyBody, Guarded},
     response,
 };
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http::{StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tepui_protocol::{
     libprocess,
     peer::{PeerMessage, Pid},
@@ -128,13 +128,14 @@ impl<S: Service> Connection<S> {
         let (stream, activity) = Guarded::new(stream, self.limits.clone());
         let (remote, limits, service) = (self.remote, self.limits.clone(), self.service.clone());
         let handler = service_fn(move |request| {
-            let (activity, limits) = (activity.clone(), limits.clone());
-            let service = service.clone();
-            async move { Ok::<_, Infallible>(handle(request, remote, activity, limits, service).await) }
+            let (busy, limits) = (activity.busy(), limits.clone());
+            // On a task of its own: what was sent completely counts, even if its sender closes the
+            // connection before the answer, as libprocess peers do when they end.
+            tokio::spawn(handle(request, remote, busy, limits, service.clone()))
         });
+        // Never `pipeline_flush`: it lifts hyper's bound on buffered response bodies.
         let connection = hyper::server::conn::http1::Builder::new()
             .max_buf_size(self.limits.head_bytes_max.max(8192))
-            .pipeline_flush(true)
             .title_case_headers(true)
             .serve_connection(TokioIo::new(stream), handler);
         tokio::pin!(connection);
@@ -154,11 +155,10 @@ impl<S: Service> Connection<S> {
 async fn handle<S: Service>(
     request: http::Request<Incoming>,
     remote: SocketAddr,
-    activity: Activity,
+    busy: Busy,
     limits: Arc<Limits>,
     service: Arc<S>,
 ) -> http::Response<BusyBody<Body>> {
-    let busy = activity.busy();
     let (parts, body) = request.into_parts();
     let (mut response, gzip) = match read_body(body, &limits).await {
         Err(refusal) => (refusal, false),

@@ -34,6 +34,9 @@ use tokio::{
     time::timeout,
 };
 
+/// How long a peer may take to close its end once we closed ours.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Limits of a link.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
@@ -235,10 +238,15 @@ impl LinkTask {
     async fn run(mut self) {
         let result = match self.connect().await {
             Ok(stream) => {
-                let (reader, writer) = stream.into_split();
+                let (mut reader, writer) = stream.into_split();
                 tokio::select! {
-                    result = self.write(writer) => result,
-                    result = discard(reader) => result,
+                    result = self.write(writer) => match result {
+                        // Closing while answers arrive would reset the connection and could take
+                        // our last messages with it.
+                        Ok(()) => timeout(CLOSE_TIMEOUT, discard(&mut reader)).await.unwrap_or(Ok(())),
+                        broken => broken,
+                    },
+                    result = discard(&mut reader) => result,
                 }
             }
             Err(error) => Err(error),
@@ -282,7 +290,7 @@ impl LinkTask {
 }
 
 /// Reads until the peer closes.
-async fn discard(mut reader: OwnedReadHalf) -> std::io::Result<()> {
+async fn discard(reader: &mut OwnedReadHalf) -> std::io::Result<()> {
     let mut buffer = [0; 512];
     while reader.read(&mut buffer).await? > 0 {}
     Ok(())

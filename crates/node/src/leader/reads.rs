@@ -1,0 +1,92 @@
+//! The one place where answers are computed from a view: names of endpoints and what goes around
+//! `tepui_leader::read`, which computes them.
+//!
+//! Everything here runs on the thread of whoever asked, never on the core's.
+
+use crate::{
+    clock::Clock,
+    http::{Request, media, stream::Record},
+    system,
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tepui_leader::{View, config::HEARTBEAT_INTERVAL, read};
+use tepui_protocol::v1::master;
+
+/// An endpoint that shows the view.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ViewEndpoint {
+    /// Its name for `tepui_leader::read`.
+    name: &'static str,
+    /// Whether another method than GET means to change something.
+    get_only: bool,
+}
+
+/// Paths of the endpoints that show the view.
+pub(super) const ENDPOINTS: [(&str, ViewEndpoint); 11] = [
+    ("/state", reads("state")),
+    ("/state-summary", reads("state-summary")),
+    ("/slaves", reads("slaves")),
+    ("/frameworks", reads("frameworks")),
+    ("/tasks", reads("tasks")),
+    ("/roles", reads("roles")),
+    ("/flags", reads("flags")),
+    ("/quota", changes("quota")),
+    ("/weights", changes("weights")),
+    ("/maintenance/schedule", changes("maintenance/schedule")),
+    ("/maintenance/status", reads("maintenance/status")),
+];
+
+const fn reads(name: &'static str) -> ViewEndpoint {
+    ViewEndpoint {
+        name,
+        get_only: false,
+    }
+}
+
+const fn changes(name: &'static str) -> ViewEndpoint {
+    ViewEndpoint {
+        name,
+        get_only: true,
+    }
+}
+
+impl ViewEndpoint {
+    /// Whether the request only reads; those that change something come with the resource model.
+    pub(super) fn answers(self, request: &Request) -> bool {
+        !self.get_only || matches!(request.method, http::Method::GET | http::Method::HEAD)
+    }
+
+    /// The document.
+    pub(super) fn document(self, view: &View, request: &Request) -> Option<String> {
+        read::endpoint(view, self.name, &request.query_map())
+    }
+}
+
+/// Everything `/metrics/snapshot` gives.
+pub(super) fn metrics(view: &View, clock: &Clock) -> BTreeMap<String, f64> {
+    let mut all = read::metrics(view, clock.now().seconds());
+    all.extend(
+        system::stats()
+            .into_iter()
+            .map(|(name, value)| (format!("system/{name}"), value)),
+    );
+    all
+}
+
+/// The first record of an operator's stream.
+pub(super) fn subscribed(view: Arc<View>) -> Arc<Record> {
+    // The state is built when it is written: a guess at its size must do. Each follower and
+    // framework is some hundred bytes and up.
+    let cost = 1024 * (1 + view.followers.size() + view.frameworks.size());
+    Record::lazy(cost, move |content_type| {
+        let event = master::Event {
+            r#type: Some(master::event::Type::Subscribed.into()),
+            subscribed: Some(master::event::Subscribed {
+                get_state: Some(read::state(&view)),
+                heartbeat_interval_seconds: Some(HEARTBEAT_INTERVAL.as_secs_f64()),
+            }),
+            ..Default::default()
+        };
+        media::encode(content_type, &event)
+    })
+}

@@ -1,0 +1,221 @@
+//! Routes of a leader, and the requests that are neither operator calls nor reads of the view.
+
+use super::{
+    operator,
+    reads::{self, ViewEndpoint},
+};
+use crate::{
+    clock::Clock,
+    common::{self, FILES_ENDPOINTS, FilesEndpoint, Logging},
+    files::Files,
+    http::{ContentType, Request, Response, Routes, Service, media, response},
+    pending::Inbox,
+    random, system,
+};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tepui_leader::{Input, Reply, View};
+use tepui_model::StreamId;
+use tepui_protocol::{
+    peer::{PeerMessage, Pid},
+    v1::scheduler::{self, call::Type},
+};
+
+/// What a path means.
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Operator,
+    Scheduler,
+    Health,
+    Version,
+    Redirect,
+    Teardown,
+    Metrics,
+    System,
+    LogLevel,
+    Help,
+    Files(FilesEndpoint),
+    View(ViewEndpoint),
+}
+
+const ENDPOINTS: [(&str, Endpoint); 10] = [
+    ("/api/v1", Endpoint::Operator),
+    ("/api/v1/scheduler", Endpoint::Scheduler),
+    ("/health", Endpoint::Health),
+    ("/version", Endpoint::Version),
+    ("/redirect", Endpoint::Redirect),
+    ("/teardown", Endpoint::Teardown),
+    ("/metrics/snapshot", Endpoint::Metrics),
+    ("/system/stats.json", Endpoint::System),
+    ("/logging/toggle", Endpoint::LogLevel),
+    ("/help", Endpoint::Help),
+];
+
+/// Answers for a leader.
+pub(super) struct LeaderService {
+    pub(super) inbox: Inbox<Input, Reply>,
+    pub(super) files: Arc<Files>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) clock: Clock,
+    view: Arc<ArcSwap<View>>,
+    routes: Routes<Endpoint>,
+}
+
+impl LeaderService {
+    pub(super) fn new(
+        inbox: Inbox<Input, Reply>,
+        view: Arc<ArcSwap<View>>,
+        files: Arc<Files>,
+        logging: Arc<Logging>,
+        clock: Clock,
+    ) -> Self {
+        let files_endpoints = FILES_ENDPOINTS.map(|(path, which)| (path, Endpoint::Files(which)));
+        let views = reads::ENDPOINTS.map(|(path, which)| (path, Endpoint::View(which)));
+        let routes = ENDPOINTS.into_iter().chain(files_endpoints).chain(views);
+        Self {
+            inbox,
+            files,
+            logging,
+            clock,
+            view,
+            routes: Routes::new("master", routes),
+        }
+    }
+
+    /// The cluster as it is now.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Off the threads that serve everybody: a large cluster's state takes a while to write.
+    async fn view_endpoint(&self, endpoint: ViewEndpoint, request: Request) -> Response {
+        if !endpoint.answers(&request) {
+            return response::text(501, "Not supported yet: this leader cannot change it");
+        }
+        let view = self.view();
+        let read = move || {
+            Some(response::json(
+                &request,
+                endpoint.document(&view, &request)?,
+            ))
+        };
+        common::aside(read)
+            .await
+            .flatten()
+            .unwrap_or_else(response::not_found)
+    }
+
+    /// To the leader itself: there is no other (`Master::Http::redirect` in `src/master/http.cpp`).
+    fn redirect(&self, request: &Request) -> Response {
+        if !matches!(
+            request.path().trim_end_matches('/'),
+            "/redirect" | "/master/redirect"
+        ) {
+            return response::not_found();
+        }
+        let view = self.view();
+        let info = &view.leader.info;
+        let host = info.hostname.as_deref().unwrap_or_default();
+        response::redirect(host, info.port, "")
+    }
+
+    fn metrics(&self, request: &Request) -> Response {
+        // Nothing here takes long enough to time out.
+        if let Some(timeout) = request.query("timeout")
+            && common::parse_duration(&timeout).is_none()
+        {
+            let text = format!("Invalid timeout '{timeout}': Invalid duration '{timeout}'.\n");
+            return response::text(400, text);
+        }
+        let metrics: serde_json::Value = reads::metrics(&self.view(), &self.clock)
+            .into_iter()
+            .collect();
+        response::json(request, metrics.to_string())
+    }
+
+    async fn scheduler(&self, request: Request) -> Response {
+        if request.method != http::Method::POST {
+            return response::method_not_allowed(&["POST"], &request.method);
+        }
+        let call = match media::decode_call::<scheduler::Call>(&request) {
+            Ok(call) => Box::new(call),
+            Err(refusal) => return refusal,
+        };
+        // Other calls have no answer to be written in any type: their Accept does not matter.
+        let answered = matches!(call.r#type(), Type::Subscribe | Type::ReconcileOperations);
+        let content_type = match media::accept(&request) {
+            Ok(content_type) => content_type,
+            Err(_) if !answered || call.r#type() == Type::Subscribe && call.subscribe.is_none() => {
+                ContentType::Json
+            }
+            Err(refusal) => return refusal,
+        };
+        let stream_id = request.header("mesos-stream-id").map(str::to_owned);
+        if call.r#type() != Type::Subscribe {
+            let input = |request| Input::Call {
+                request,
+                stream_id,
+                call,
+                principal: None,
+            };
+            return self.ask(content_type, input).await;
+        }
+        if stream_id.is_some() && call.subscribe.is_some() {
+            let text = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
+            return response::text(400, text);
+        }
+        let Ok(stream) = random::uuid().map(StreamId) else {
+            return response::plain_error(http::StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let input = |request| Input::Subscribe {
+            request,
+            stream,
+            call,
+            principal: None,
+        };
+        self.ask(content_type, input).await
+    }
+}
+
+impl Service for LeaderService {
+    async fn request(&self, request: Request) -> Response {
+        let Some(endpoint) = self.routes.find(&request.path()) else {
+            return response::not_found();
+        };
+        match endpoint {
+            Endpoint::Operator => operator::call(self, request).await,
+            Endpoint::Scheduler => self.scheduler(request).await,
+            Endpoint::Health => response::ok(),
+            Endpoint::Version => common::version(&request),
+            Endpoint::Redirect => self.redirect(&request),
+            Endpoint::Teardown => operator::teardown(self, request).await,
+            Endpoint::Metrics => self.metrics(&request),
+            Endpoint::System => response::json(&request, system::stats_json().to_string()),
+            Endpoint::LogLevel => self.logging.toggle(&request),
+            Endpoint::Help => {
+                let paths = ENDPOINTS.iter().map(|(path, _)| *path);
+                let files = FILES_ENDPOINTS.iter().map(|(path, _)| *path);
+                let all = paths
+                    .chain(files)
+                    .chain(reads::ENDPOINTS.iter().map(|(path, _)| *path));
+                common::help(&all.collect::<Vec<_>>())
+            }
+            Endpoint::Files(which) => common::files(&self.files, which, request).await,
+            Endpoint::View(which) => self.view_endpoint(which, request).await,
+        }
+    }
+
+    async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
+        let known = to == "master" || to.starts_with("slave-observer(");
+        if known
+            && self
+                .inbox
+                .post(Input::Peer { from, message })
+                .await
+                .is_err()
+        {
+            tracing::debug!("dropped a message: the leader is stopping");
+        }
+        known
+    }
+}

@@ -1,0 +1,10 @@
+//! The shared shell over real sockets on loopback. Nothing here sleeps: every wait is for a byte,
+//! an end of stream, or a channel.
+
+mod fetcher;
+mod follower;
+mod leader;
+mod links;
+mod server;
+mod streams;
+mod support;
