@@ -163,11 +163,17 @@ fn redirect(base: &Uri, response: &http::Response<Incoming>) -> Result<Option<Ur
 /// https come out: a server must not send us to a local file.
 fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
     let reference = reference.split('#').next()?;
-    if let Ok(absolute) = reference.parse::<Uri>()
-        && absolute.authority().is_some()
-        && let Some(scheme) = absolute.scheme_str()
-    {
-        return matches!(scheme, "http" | "https").then_some(absolute);
+    let named = |(scheme, _): (&str, &str)| {
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        scheme
+            .chars()
+            .all(known)
+            .then(|| scheme.to_ascii_lowercase())
+    };
+    if let Some(scheme) = reference.split_once(':').and_then(named) {
+        let absolute: Uri = reference.parse().ok()?;
+        return (matches!(scheme.as_str(), "http" | "https") && absolute.authority().is_some())
+            .then_some(absolute);
     }
     let scheme = base.scheme_str()?;
     if reference.starts_with("//") {
@@ -259,6 +265,7 @@ mod tests {
             ("/y#fragment", Some("http://h:80/y")),
             ("file:///etc/shadow", None),
             ("ftp://x/y", None),
+            ("javascript:x", None),
         ] {
             let resolved = resolve(&base, reference).map(|uri| uri.to_string());
             assert_eq!(resolved.as_deref(), expected, "{reference}");
