@@ -115,16 +115,4 @@ pub enum Effect {
 }
 
 /// Where the core puts its effects.
-#[derive(Debug, Default)]
-pub struct Effects(pub Vec<Effect>);
-
-impl Effects {
-    /// Adds one.
-    pub fn push(&mut self, effect: Effect) {
-        self.0.push(effect);
-    }
-    /// Takes all.
-    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.0.drain(..)
-    }
-}
+pub type Effects = tepui_model::effects::Effects<Effect>;

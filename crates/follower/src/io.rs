@@ -1,6 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 use tepui_model::{
     RequestId, StreamId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
@@ -11,8 +11,7 @@ use tepui_protocol::{
     v1::{self, agent, executor},
 };
 
-/// Who asks, once authenticated.
-pub type Principal = Arc<str>;
+pub use tepui_model::effects::{Level, Notice, Principal};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -230,37 +229,5 @@ pub enum Checkpoint {
     StatusUpdate(Box<internal::StatusUpdate>),
 }
 
-/// What the log should say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// How bad.
-    pub level: Level,
-    /// A full sentence without the time.
-    pub text: String,
-}
-
-/// Level of a [`Notice`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Routine of one entity.
-    Debug,
-    /// Something an operator may want to follow.
-    Info,
-    /// Something is wrong with a peer or a request.
-    Warning,
-}
-
-/// Where a core puts its effects.
-#[derive(Debug, Default)]
-pub struct Effects(pub Vec<Effect>);
-
-impl Effects {
-    /// Adds one.
-    pub fn push(&mut self, effect: Effect) {
-        self.0.push(effect);
-    }
-    /// Takes all.
-    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.0.drain(..)
-    }
-}
+/// Where the core puts its effects.
+pub type Effects = tepui_model::effects::Effects<Effect>;

@@ -5,6 +5,7 @@
 pub mod attributes;
 pub mod container;
 pub mod documents;
+pub mod effects;
 pub mod ids;
 pub mod number;
 pub mod resources;

@@ -7,215 +7,35 @@ use super::{
 };
 
 /// In the order of their names.
-pub(crate) const FLAGS: &[Flag] = &[
-    Flag {
-        names: &["appc_image"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "appc image to run in",
-    },
-    Flag {
-        names: &["bounding_capabilities"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "capabilities the command may gain, JSON",
-    },
-    Flag {
-        names: &["checkpoint"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "the framework checkpoints",
-    },
-    Flag {
-        names: &["command"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "the command",
-    },
-    Flag {
-        names: &["containerizer"],
-        boolean: false,
-        default: Some("mesos"),
-        support: Works,
-        help: "mesos or docker",
-    },
-    Flag {
-        names: &["content_type"],
-        boolean: false,
-        default: Some("protobuf"),
-        support: Works,
-        help: "protobuf or json",
-    },
-    Flag {
-        names: &["docker_image"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "docker image to run in",
-    },
-    Flag {
-        names: &["effective_capabilities"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "capabilities the command has, JSON",
-    },
-    Flag {
-        names: &["env"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "environment of the command, JSON object or file://",
-    },
-    Flag {
-        names: &["framework_capabilities"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "further capabilities of the framework, separated by commas",
-    },
-    Flag {
-        names: &["hadoop"],
-        boolean: false,
-        default: Some("hadoop"),
-        support: Later("HDFS"),
-        help: "hadoop client program",
-    },
-    Flag {
-        names: &["hdfs"],
-        boolean: false,
-        default: Some("localhost:9000"),
-        support: Later("HDFS"),
-        help: "HDFS name node",
-    },
-    Flag {
-        names: &["help"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "print the flags and exit",
-    },
-    Flag {
-        names: &["kill_after"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "kill the task after so long (10secs, 2mins)",
-    },
-    Flag {
-        names: &["master"],
-        boolean: false,
-        default: Some("127.0.0.1:5050"),
-        support: Works,
-        help: "where the leader is: host:port or file://",
-    },
-    Flag {
-        names: &["name"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "name of the task",
-    },
-    Flag {
-        names: &["networks"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "networks to join, separated by commas",
-    },
-    Flag {
-        names: &["overwrite"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("HDFS"),
-        help: "overwrite the package in HDFS",
-    },
-    Flag {
-        names: &["package"],
-        boolean: false,
-        default: None,
-        support: Later("HDFS"),
-        help: "package to upload to HDFS",
-    },
-    Flag {
-        names: &["partition_aware"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "the framework is partition aware",
-    },
-    Flag {
-        names: &["principal"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "principal to authenticate as",
-    },
-    Flag {
-        names: &["resources"],
-        boolean: false,
-        default: Some("cpus:1;mem:128"),
-        support: Works,
-        help: "resources of the command",
-    },
-    Flag {
-        names: &["rlimits"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "resource limits of the command, JSON",
-    },
-    Flag {
-        names: &["role"],
-        boolean: false,
-        default: Some("*"),
-        support: Works,
-        help: "role to use",
-    },
-    Flag {
-        names: &["secret"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "secret to authenticate with",
-    },
-    Flag {
-        names: &["shell"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "run the command with /bin/sh -c",
-    },
-    Flag {
-        names: &["task"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "TaskInfo as JSON or file://",
-    },
-    Flag {
-        names: &["task_group"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "TaskGroupInfo as JSON or file://",
-    },
-    Flag {
-        names: &["tty"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "attach a terminal to the container",
-    },
-    Flag {
-        names: &["volumes"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "volumes as JSON or file://",
-    },
-];
+pub(crate) const FLAGS: &[Flag] = flag_table! {
+    "appc_image": value, Works, "appc image to run in";
+    "bounding_capabilities": value, Works, "capabilities the command may gain, JSON";
+    "checkpoint": switch = "false", Works, "the framework checkpoints";
+    "command": value, Works, "the command";
+    "containerizer": value = "mesos", Works, "mesos or docker";
+    "content_type": value = "protobuf", Works, "protobuf or json";
+    "docker_image": value, Works, "docker image to run in";
+    "effective_capabilities": value, Works, "capabilities the command has, JSON";
+    "env": value, Works, "environment of the command, JSON object or file://";
+    "framework_capabilities": value, Works, "further capabilities of the framework, separated by commas";
+    "hadoop": value = "hadoop", Later("HDFS"), "hadoop client program";
+    "hdfs": value = "localhost:9000", Later("HDFS"), "HDFS name node";
+    "help": switch = "false", Works, "print the flags and exit";
+    "kill_after": value, Works, "kill the task after so long (10secs, 2mins)";
+    "master": value = "127.0.0.1:5050", Works, "where the leader is: host:port or file://";
+    "name": value, Works, "name of the task";
+    "networks": value, Works, "networks to join, separated by commas";
+    "overwrite": switch = "false", Later("HDFS"), "overwrite the package in HDFS";
+    "package": value, Later("HDFS"), "package to upload to HDFS";
+    "partition_aware": switch = "true", Works, "the framework is partition aware";
+    "principal": value, Works, "principal to authenticate as";
+    "resources": value = "cpus:1;mem:128", Works, "resources of the command";
+    "rlimits": value, Works, "resource limits of the command, JSON";
+    "role": value = "*", Works, "role to use";
+    "secret": value, Works, "secret to authenticate with";
+    "shell": switch = "true", Works, "run the command with /bin/sh -c";
+    "task": value, Works, "TaskInfo as JSON or file://";
+    "task_group": value, Works, "TaskGroupInfo as JSON or file://";
+    "tty": switch = "false", Works, "attach a terminal to the container";
+    "volumes": value, Works, "volumes as JSON or file://";
+};

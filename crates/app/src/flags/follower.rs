@@ -6,922 +6,136 @@ use super::{
 };
 
 /// In the order of their names.
-pub(crate) const FLAGS: &[Flag] = &[
-    Flag {
-        names: &["acls"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "access control lists, JSON or file://",
-    },
-    Flag {
-        names: &["advertise_ip"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "address that others are told to use",
-    },
-    Flag {
-        names: &["advertise_port"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "port that others are told to use",
-    },
-    Flag {
-        names: &["agent_features"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "capabilities to announce",
-    },
-    Flag {
-        names: &["agent_subsystems", "slave_subsystems"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "cgroup subsystems for the follower itself",
-    },
-    Flag {
-        names: &["allowed_devices"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "devices that every container may use",
-    },
-    Flag {
-        names: &["appc_simple_discovery_uri_prefix"],
-        boolean: false,
-        default: Some("http://"),
-        support: Later("container isolation"),
-        help: "prefix of appc image URLs",
-    },
-    Flag {
-        names: &["appc_store_dir"],
-        boolean: false,
-        default: Some("/tmp/mesos/store/appc"),
-        support: Later("container isolation"),
-        help: "store of appc images",
-    },
-    Flag {
-        names: &["attributes"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "attributes of this machine: key:value;key:value",
-    },
-    Flag {
-        names: &["authenticate_http_readonly"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "reads need authentication",
-    },
-    Flag {
-        names: &["authenticate_http_readwrite"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "changes need authentication",
-    },
-    Flag {
-        names: &["authenticatee"],
-        boolean: false,
-        default: Some("crammd5"),
-        support: Later("authentication"),
-        help: "mechanism towards the leader",
-    },
-    Flag {
-        names: &["authentication_backoff_factor"],
-        boolean: false,
-        default: Some("1secs"),
-        support: Later("authentication"),
-        help: "first wait between authentications",
-    },
-    Flag {
-        names: &["authentication_timeout_max"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Later("authentication"),
-        help: "longest authentication",
-    },
-    Flag {
-        names: &["authentication_timeout_min"],
-        boolean: false,
-        default: Some("5secs"),
-        support: Later("authentication"),
-        help: "shortest authentication time-out",
-    },
-    Flag {
-        names: &["authorizer"],
-        boolean: false,
-        default: Some("local"),
-        support: Later("authentication"),
-        help: "who decides what a principal may do",
-    },
-    Flag {
-        names: &["bounding_capabilities"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "capabilities containers may gain",
-    },
-    Flag {
-        names: &["cgroups_cpu_enable_pids_and_tids_count"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "count processes and threads of containers",
-    },
-    Flag {
-        names: &["cgroups_destroy_timeout"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Later("container isolation"),
-        help: "longest destruction of a cgroup",
-    },
-    Flag {
-        names: &["cgroups_enable_cfs"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "hard CPU limits",
-    },
-    Flag {
-        names: &["cgroups_hierarchy"],
-        boolean: false,
-        default: Some("/sys/fs/cgroup"),
-        support: Later("container isolation"),
-        help: "where cgroups are mounted",
-    },
-    Flag {
-        names: &["cgroups_limit_swap"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "limit memory and swap together",
-    },
-    Flag {
-        names: &["cgroups_net_cls_primary_handle"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "net_cls primary handle",
-    },
-    Flag {
-        names: &["cgroups_net_cls_secondary_handles"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "net_cls secondary handles",
-    },
-    Flag {
-        names: &["cgroups_root"],
-        boolean: false,
-        default: Some("mesos"),
-        support: Later("container isolation"),
-        help: "root cgroup of containers",
-    },
-    Flag {
-        names: &["container_disk_watch_interval"],
-        boolean: false,
-        default: Some("15secs"),
-        support: Works,
-        help: "how often disk use of containers is measured",
-    },
-    Flag {
-        names: &["container_logger"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "module for container output",
-    },
-    Flag {
-        names: &["containerizers"],
-        boolean: false,
-        default: Some("mesos"),
-        support: Later("container isolation"),
-        help: "which containerizers",
-    },
-    Flag {
-        names: &["credential"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "file with principal and secret of this follower",
-    },
-    Flag {
-        names: &["csi_plugin_config_dir"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "CSI plugin configurations",
-    },
-    Flag {
-        names: &["default_container_dns"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "DNS of containers",
-    },
-    Flag {
-        names: &["default_container_info"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "container settings for tasks that have none",
-    },
-    Flag {
-        names: &["default_container_shm_size"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "size of /dev/shm in containers",
-    },
-    Flag {
-        names: &["default_role"],
-        boolean: false,
-        default: Some("*"),
-        support: Works,
-        help: "role of --resources that name none",
-    },
-    Flag {
-        names: &["disallow_sharing_agent_ipc_namespace"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "every container has its own IPC namespace",
-    },
-    Flag {
-        names: &["disallow_sharing_agent_pid_namespace"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "every container has its own PID namespace",
-    },
-    Flag {
-        names: &["disk_profile_adaptor"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "module for disk profiles",
-    },
-    Flag {
-        names: &["disk_watch_interval"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Works,
-        help: "how often the disk is measured for garbage collection",
-    },
-    Flag {
-        names: &["docker"],
-        boolean: false,
-        default: Some("docker"),
-        support: Later("container isolation"),
-        help: "docker client program",
-    },
-    Flag {
-        names: &["docker_config"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "docker configuration",
-    },
-    Flag {
-        names: &["docker_ignore_runtime"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "ignore the runtime configuration of images",
-    },
-    Flag {
-        names: &["docker_kill_orphans"],
-        boolean: true,
-        default: Some("true"),
-        support: Later("container isolation"),
-        help: "kill orphaned docker containers",
-    },
-    Flag {
-        names: &["docker_mesos_image"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "image to run the follower in",
-    },
-    Flag {
-        names: &["docker_registry"],
-        boolean: false,
-        default: Some("https://registry-1.docker.io"),
-        support: Later("container isolation"),
-        help: "registry of images",
-    },
-    Flag {
-        names: &["docker_remove_delay"],
-        boolean: false,
-        default: Some("6hrs"),
-        support: Later("container isolation"),
-        help: "how long stopped docker containers are kept",
-    },
-    Flag {
-        names: &["docker_socket"],
-        boolean: false,
-        default: Some("/var/run/docker.sock"),
-        support: Later("container isolation"),
-        help: "socket of the docker engine",
-    },
-    Flag {
-        names: &["docker_stop_timeout"],
-        boolean: false,
-        default: Some("0ns"),
-        support: Later("container isolation"),
-        help: "time from stop to kill of docker containers",
-    },
-    Flag {
-        names: &["docker_store_dir"],
-        boolean: false,
-        default: Some("/tmp/mesos/store/docker"),
-        support: Later("container isolation"),
-        help: "store of docker images",
-    },
-    Flag {
-        names: &["docker_volume_checkpoint_dir"],
-        boolean: false,
-        default: Some("/var/run/mesos/isolators/docker/volume"),
-        support: Later("container isolation"),
-        help: "state of docker volumes",
-    },
-    Flag {
-        names: &["docker_volume_chown"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "give docker volumes to the task user",
-    },
-    Flag {
-        names: &["domain"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "fault domain of this machine, JSON or file://",
-    },
-    Flag {
-        names: &["domain_socket_location"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "where the executor domain socket is",
-    },
-    Flag {
-        names: &["effective_capabilities", "allowed_capabilities"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "capabilities containers have",
-    },
-    Flag {
-        names: &["enforce_container_disk_quota"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "kill containers over their disk quota",
-    },
-    Flag {
-        names: &["executor_environment_variables"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "environment of executors instead of the follower's own, JSON or file://",
-    },
-    Flag {
-        names: &["executor_registration_timeout"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Works,
-        help: "how long an executor may take to register",
-    },
-    Flag {
-        names: &["executor_reregistration_retry_interval"],
-        boolean: false,
-        default: None,
-        support: Later("high availability"),
-        help: "how often reconnecting executors are asked again",
-    },
-    Flag {
-        names: &["executor_reregistration_timeout"],
-        boolean: false,
-        default: Some("2secs"),
-        support: Later("high availability"),
-        help: "how long executors may take to come back",
-    },
-    Flag {
-        names: &["executor_shutdown_grace_period"],
-        boolean: false,
-        default: Some("5secs"),
-        support: Works,
-        help: "time executors get to shut down",
-    },
-    Flag {
-        names: &["external_log_file"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "log file served at /files when another program writes it",
-    },
-    Flag {
-        names: &["fetcher_cache_dir"],
-        boolean: false,
-        default: Some("/tmp/mesos/fetch"),
-        support: Later("container isolation"),
-        help: "cache of fetched URIs",
-    },
-    Flag {
-        names: &["fetcher_cache_size"],
-        boolean: false,
-        default: Some("2GB"),
-        support: Later("container isolation"),
-        help: "size of that cache",
-    },
-    Flag {
-        names: &["fetcher_stall_timeout"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Works,
-        help: "how long a download may stand still",
-    },
-    Flag {
-        names: &["firewall_rules"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "endpoints to switch off",
-    },
-    Flag {
-        names: &["frameworks_home"],
-        boolean: false,
-        default: Some(""),
-        support: Works,
-        help: "directory that relative URIs are taken from",
-    },
-    Flag {
-        names: &["gc_delay"],
-        boolean: false,
-        default: Some("1weeks"),
-        support: Works,
-        help: "how long sandboxes of ended executors are kept at most",
-    },
-    Flag {
-        names: &["gc_disk_headroom"],
-        boolean: false,
-        default: Some("0.1"),
-        support: Works,
-        help: "share of the disk that sandboxes should leave free",
-    },
-    Flag {
-        names: &["gc_non_executor_container_sandboxes"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "collect sandboxes of nested containers too",
-    },
-    Flag {
-        names: &["hadoop_home"],
-        boolean: false,
-        default: None,
-        support: NoEffect("HDFS URIs are not supported"),
-        help: "where Hadoop is",
-    },
-    Flag {
-        names: &["help"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "print the flags and exit",
-    },
-    Flag {
-        names: &["hooks"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "hook modules",
-    },
-    Flag {
-        names: &["host_path_volume_force_creation"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "host paths that volumes may create",
-    },
-    Flag {
-        names: &["hostname"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "name that others are told",
-    },
-    Flag {
-        names: &["hostname_lookup"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "look the host name up (otherwise the IP is used)",
-    },
-    Flag {
-        names: &["http_authenticators"],
-        boolean: false,
-        default: None,
-        support: Later("authentication"),
-        help: "mechanism for HTTP",
-    },
-    Flag {
-        names: &["http_command_executor"],
-        boolean: true,
-        default: Some("false"),
-        support: NoEffect("the command executor is part of the follower"),
-        help: "the command executor uses the v1 API",
-    },
-    Flag {
-        names: &["http_credentials"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "file of principals and secrets for HTTP",
-    },
-    Flag {
-        names: &["http_executor_domain_sockets"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "executors use a domain socket",
-    },
-    Flag {
-        names: &["http_heartbeat_interval"],
-        boolean: false,
-        default: Some("30secs"),
-        support: Works,
-        help: "time between heartbeats on HTTP streams",
-    },
-    Flag {
-        names: &["image_gc_config"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "garbage collection of images",
-    },
-    Flag {
-        names: &["image_providers"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "image types",
-    },
-    Flag {
-        names: &["image_provisioner_backend"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "how images are mounted",
-    },
-    Flag {
-        names: &["initialize_driver_logging"],
-        boolean: true,
-        default: Some("true"),
-        support: NoEffect("there is no driver to initialise"),
-        help: "set up logging in drivers",
-    },
-    Flag {
-        names: &["ip"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "address to listen on",
-    },
-    Flag {
-        names: &["ip6"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "IPv6 address to listen on",
-    },
-    Flag {
-        names: &["ip6_discovery_command"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "program that prints the IPv6 address",
-    },
-    Flag {
-        names: &["ip_discovery_command"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "program that prints the address to listen on",
-    },
-    Flag {
-        names: &["isolation"],
-        boolean: false,
-        default: Some("posix/cpu,posix/mem"),
-        support: Later("container isolation"),
-        help: "isolators",
-    },
-    Flag {
-        names: &["launcher"],
-        boolean: false,
-        default: Some("linux"),
-        support: Later("container isolation"),
-        help: "how containers are started",
-    },
-    Flag {
-        names: &["launcher_dir"],
-        boolean: false,
-        default: Some("/opt/mesos/libexec/mesos"),
-        support: NoEffect("everything is in this binary"),
-        help: "directory of helper programs",
-    },
-    Flag {
-        names: &["log_dir"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "directory for log files",
-    },
-    Flag {
-        names: &["logbufsecs"],
-        boolean: false,
-        default: Some("0"),
-        support: NoEffect("log lines are written at once"),
-        help: "seconds to buffer log lines",
-    },
-    Flag {
-        names: &["logging_level"],
-        boolean: false,
-        default: Some("INFO"),
-        support: Works,
-        help: "least severe level to log: INFO, WARNING or ERROR",
-    },
-    Flag {
-        names: &["master"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "where the leader is: host:port, zk://..., or file:// with one of these",
-    },
-    Flag {
-        names: &["master_detector"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "module that detects the leader",
-    },
-    Flag {
-        names: &["max_completed_executors_per_framework"],
-        boolean: false,
-        default: Some("150"),
-        support: Works,
-        help: "completed executors remembered per framework",
-    },
-    Flag {
-        names: &["memory_profiling"],
-        boolean: true,
-        default: Some("false"),
-        support: NoEffect("use a system profiler"),
-        help: "serve memory profiles",
-    },
-    Flag {
-        names: &["modules"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "modules to load, JSON or file://",
-    },
-    Flag {
-        names: &["modules_dir"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "directory of module descriptions",
-    },
-    Flag {
-        names: &["network_cni_config_dir"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "CNI configurations",
-    },
-    Flag {
-        names: &["network_cni_metrics"],
-        boolean: true,
-        default: Some("true"),
-        support: Later("container isolation"),
-        help: "CNI metrics",
-    },
-    Flag {
-        names: &["network_cni_plugins_dir"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "CNI plugins",
-    },
-    Flag {
-        names: &["network_cni_root_dir_persist"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("container isolation"),
-        help: "CNI state survives a reboot",
-    },
-    Flag {
-        names: &["nvidia_gpu_devices"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "GPUs to use",
-    },
-    Flag {
-        names: &["oversubscribed_resources_interval"],
-        boolean: false,
-        default: Some("15secs"),
-        support: Later("the resource model"),
-        help: "how often oversubscribed resources are announced",
-    },
-    Flag {
-        names: &["perf_duration"],
-        boolean: false,
-        default: Some("10secs"),
-        support: Later("container isolation"),
-        help: "length of a perf sample",
-    },
-    Flag {
-        names: &["perf_events"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "perf events to sample",
-    },
-    Flag {
-        names: &["perf_interval"],
-        boolean: false,
-        default: Some("1mins"),
-        support: Later("container isolation"),
-        help: "time between perf samples",
-    },
-    Flag {
-        names: &["port"],
-        boolean: false,
-        default: Some("5051"),
-        support: Works,
-        help: "port to listen on",
-    },
-    Flag {
-        names: &["qos_controller"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "module that corrects oversubscription",
-    },
-    Flag {
-        names: &["qos_correction_interval_min"],
-        boolean: false,
-        default: Some("0ns"),
-        support: Later("the resource model"),
-        help: "least time between two corrections",
-    },
-    Flag {
-        names: &["quiet"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "do not log to standard error",
-    },
-    Flag {
-        names: &["reconfiguration_policy"],
-        boolean: false,
-        default: Some("equal"),
-        support: Later("high availability"),
-        help: "which changes of resources and attributes a restart may bring",
-    },
-    Flag {
-        names: &["recover"],
-        boolean: false,
-        default: Some("reconnect"),
-        support: Later("high availability"),
-        help: "reconnect to or clean up what ran before",
-    },
-    Flag {
-        names: &["recovery_timeout"],
-        boolean: false,
-        default: Some("15mins"),
-        support: Later("high availability"),
-        help: "how long executors wait for the follower to come back",
-    },
-    Flag {
-        names: &["registration_backoff_factor"],
-        boolean: false,
-        default: Some("1secs"),
-        support: Works,
-        help: "first wait between registrations",
-    },
-    Flag {
-        names: &["resource_estimator"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "module that estimates oversubscription",
-    },
-    Flag {
-        names: &["resource_provider_config_dir"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "resource provider configurations",
-    },
-    Flag {
-        names: &["resources"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "resources of this machine: name(role):value;...",
-    },
-    Flag {
-        names: &["revocable_cpu_low_priority"],
-        boolean: true,
-        default: Some("true"),
-        support: Later("container isolation"),
-        help: "revocable CPU runs at low priority",
-    },
-    Flag {
-        names: &["runtime_dir"],
-        boolean: false,
-        default: Some("/var/run/mesos"),
-        support: Works,
-        help: "directory for state that a reboot clears",
-    },
-    Flag {
-        names: &["sandbox_directory"],
-        boolean: false,
-        default: Some("/mnt/mesos/sandbox"),
-        support: Later("container isolation"),
-        help: "where the sandbox is inside containers with an image",
-    },
-    Flag {
-        names: &["secret_resolver"],
-        boolean: false,
-        default: None,
-        support: Later("authentication"),
-        help: "module that resolves secrets",
-    },
-    Flag {
-        names: &["strict"],
-        boolean: true,
-        default: Some("true"),
-        support: Later("high availability"),
-        help: "errors while recovering are fatal",
-    },
-    Flag {
-        names: &["switch_user"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "run tasks as their user",
-    },
-    Flag {
-        names: &["systemd_enable_support"],
-        boolean: true,
-        default: Some("true"),
-        support: Later("container isolation"),
-        help: "use systemd slices",
-    },
-    Flag {
-        names: &["systemd_runtime_directory"],
-        boolean: false,
-        default: Some("/run/systemd/system"),
-        support: Later("container isolation"),
-        help: "systemd runtime directory",
-    },
-    Flag {
-        names: &["version"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "print the version and exit",
-    },
-    Flag {
-        names: &["volume_gid_range"],
-        boolean: false,
-        default: None,
-        support: Later("container isolation"),
-        help: "group ids for shared volumes",
-    },
-    Flag {
-        names: &["work_dir"],
-        boolean: false,
-        default: Some(""),
-        support: Works,
-        help: "directory for durable state",
-    },
-    Flag {
-        names: &["zk_session_timeout"],
-        boolean: false,
-        default: Some("10secs"),
-        support: Later("high availability"),
-        help: "ZooKeeper session timeout",
-    },
-];
+pub(crate) const FLAGS: &[Flag] = flag_table! {
+    "acls": value, Refused("authentication"), "access control lists, JSON or file://";
+    "advertise_ip": value, Works, "address that others are told to use";
+    "advertise_port": value, Works, "port that others are told to use";
+    "agent_features": value, Later("container isolation"), "capabilities to announce";
+    "agent_subsystems" | "slave_subsystems": value, Later("container isolation"), "cgroup subsystems for the follower itself";
+    "allowed_devices": value, Later("container isolation"), "devices that every container may use";
+    "appc_simple_discovery_uri_prefix": value = "http://", Later("container isolation"), "prefix of appc image URLs";
+    "appc_store_dir": value = "/tmp/mesos/store/appc", Later("container isolation"), "store of appc images";
+    "attributes": value, Works, "attributes of this machine: key:value;key:value";
+    "authenticate_http_readonly": switch = "false", Refused("authentication"), "reads need authentication";
+    "authenticate_http_readwrite": switch = "false", Refused("authentication"), "changes need authentication";
+    "authenticatee": value = "crammd5", Later("authentication"), "mechanism towards the leader";
+    "authentication_backoff_factor": value = "1secs", Later("authentication"), "first wait between authentications";
+    "authentication_timeout_max": value = "1mins", Later("authentication"), "longest authentication";
+    "authentication_timeout_min": value = "5secs", Later("authentication"), "shortest authentication time-out";
+    "authorizer": value = "local", Later("authentication"), "who decides what a principal may do";
+    "bounding_capabilities": value, Later("container isolation"), "capabilities containers may gain";
+    "cgroups_cpu_enable_pids_and_tids_count": switch = "false", Later("container isolation"), "count processes and threads of containers";
+    "cgroups_destroy_timeout": value = "1mins", Later("container isolation"), "longest destruction of a cgroup";
+    "cgroups_enable_cfs": switch = "false", Later("container isolation"), "hard CPU limits";
+    "cgroups_hierarchy": value = "/sys/fs/cgroup", Later("container isolation"), "where cgroups are mounted";
+    "cgroups_limit_swap": switch = "false", Later("container isolation"), "limit memory and swap together";
+    "cgroups_net_cls_primary_handle": value, Later("container isolation"), "net_cls primary handle";
+    "cgroups_net_cls_secondary_handles": value, Later("container isolation"), "net_cls secondary handles";
+    "cgroups_root": value = "mesos", Later("container isolation"), "root cgroup of containers";
+    "container_disk_watch_interval": value = "15secs", Works, "how often disk use of containers is measured";
+    "container_logger": value, Later("container isolation"), "module for container output";
+    "containerizers": value = "mesos", Later("container isolation"), "which containerizers";
+    "credential": value, Refused("authentication"), "file with principal and secret of this follower";
+    "csi_plugin_config_dir": value, Later("container isolation"), "CSI plugin configurations";
+    "default_container_dns": value, Later("container isolation"), "DNS of containers";
+    "default_container_info": value, Later("container isolation"), "container settings for tasks that have none";
+    "default_container_shm_size": value, Later("container isolation"), "size of /dev/shm in containers";
+    "default_role": value = "*", Works, "role of --resources that name none";
+    "disallow_sharing_agent_ipc_namespace": switch = "false", Later("container isolation"), "every container has its own IPC namespace";
+    "disallow_sharing_agent_pid_namespace": switch = "false", Later("container isolation"), "every container has its own PID namespace";
+    "disk_profile_adaptor": value, Later("container isolation"), "module for disk profiles";
+    "disk_watch_interval": value = "1mins", Works, "how often the disk is measured for garbage collection";
+    "docker": value = "docker", Later("container isolation"), "docker client program";
+    "docker_config": value, Later("container isolation"), "docker configuration";
+    "docker_ignore_runtime": switch = "false", Later("container isolation"), "ignore the runtime configuration of images";
+    "docker_kill_orphans": switch = "true", Later("container isolation"), "kill orphaned docker containers";
+    "docker_mesos_image": value, Later("container isolation"), "image to run the follower in";
+    "docker_registry": value = "https://registry-1.docker.io", Later("container isolation"), "registry of images";
+    "docker_remove_delay": value = "6hrs", Later("container isolation"), "how long stopped docker containers are kept";
+    "docker_socket": value = "/var/run/docker.sock", Later("container isolation"), "socket of the docker engine";
+    "docker_stop_timeout": value = "0ns", Later("container isolation"), "time from stop to kill of docker containers";
+    "docker_store_dir": value = "/tmp/mesos/store/docker", Later("container isolation"), "store of docker images";
+    "docker_volume_checkpoint_dir": value = "/var/run/mesos/isolators/docker/volume", Later("container isolation"), "state of docker volumes";
+    "docker_volume_chown": switch = "false", Later("container isolation"), "give docker volumes to the task user";
+    "domain": value, Works, "fault domain of this machine, JSON or file://";
+    "domain_socket_location": value, Later("container isolation"), "where the executor domain socket is";
+    "effective_capabilities" | "allowed_capabilities": value, Later("container isolation"), "capabilities containers have";
+    "enforce_container_disk_quota": switch = "false", Later("container isolation"), "kill containers over their disk quota";
+    "executor_environment_variables": value, Works, "environment of executors instead of the follower's own, JSON or file://";
+    "executor_registration_timeout": value = "1mins", Works, "how long an executor may take to register";
+    "executor_reregistration_retry_interval": value, Later("high availability"), "how often reconnecting executors are asked again";
+    "executor_reregistration_timeout": value = "2secs", Later("high availability"), "how long executors may take to come back";
+    "executor_shutdown_grace_period": value = "5secs", Works, "time executors get to shut down";
+    "external_log_file": value, Works, "log file served at /files when another program writes it";
+    "fetcher_cache_dir": value = "/tmp/mesos/fetch", Later("container isolation"), "cache of fetched URIs";
+    "fetcher_cache_size": value = "2GB", Later("container isolation"), "size of that cache";
+    "fetcher_stall_timeout": value = "1mins", Works, "how long a download may stand still";
+    "firewall_rules": value, Refused("authentication"), "endpoints to switch off";
+    "frameworks_home": value = "", Works, "directory that relative URIs are taken from";
+    "gc_delay": value = "1weeks", Works, "how long sandboxes of ended executors are kept at most";
+    "gc_disk_headroom": value = "0.1", Works, "share of the disk that sandboxes should leave free";
+    "gc_non_executor_container_sandboxes": switch = "false", Works, "collect sandboxes of nested containers too";
+    "hadoop_home": value, NoEffect("HDFS URIs are not supported"), "where Hadoop is";
+    "help": switch = "false", Works, "print the flags and exit";
+    "hooks": value, Later("modules"), "hook modules";
+    "host_path_volume_force_creation": value, Later("container isolation"), "host paths that volumes may create";
+    "hostname": value, Works, "name that others are told";
+    "hostname_lookup": switch = "true", Works, "look the host name up (otherwise the IP is used)";
+    "http_authenticators": value, Later("authentication"), "mechanism for HTTP";
+    "http_command_executor": switch = "false", NoEffect("the command executor is part of the follower"), "the command executor uses the v1 API";
+    "http_credentials": value, Refused("authentication"), "file of principals and secrets for HTTP";
+    "http_executor_domain_sockets": switch = "false", Later("container isolation"), "executors use a domain socket";
+    "http_heartbeat_interval": value = "30secs", Works, "time between heartbeats on HTTP streams";
+    "image_gc_config": value, Later("container isolation"), "garbage collection of images";
+    "image_providers": value, Later("container isolation"), "image types";
+    "image_provisioner_backend": value, Later("container isolation"), "how images are mounted";
+    "initialize_driver_logging": switch = "true", NoEffect("there is no driver to initialise"), "set up logging in drivers";
+    "ip": value, Works, "address to listen on";
+    "ip6": value, Later("container isolation"), "IPv6 address to listen on";
+    "ip6_discovery_command": value, Later("container isolation"), "program that prints the IPv6 address";
+    "ip_discovery_command": value, Works, "program that prints the address to listen on";
+    "isolation": value = "posix/cpu,posix/mem", Later("container isolation"), "isolators";
+    "launcher": value = "linux", Later("container isolation"), "how containers are started";
+    "launcher_dir": value = "/opt/mesos/libexec/mesos", NoEffect("everything is in this binary"), "directory of helper programs";
+    "log_dir": value, Works, "directory for log files";
+    "logbufsecs": value = "0", NoEffect("log lines are written at once"), "seconds to buffer log lines";
+    "logging_level": value = "INFO", Works, "least severe level to log: INFO, WARNING or ERROR";
+    "master": value, Works, "where the leader is: host:port, zk://..., or file:// with one of these";
+    "master_detector": value, Later("container isolation"), "module that detects the leader";
+    "max_completed_executors_per_framework": value = "150", Works, "completed executors remembered per framework";
+    "memory_profiling": switch = "false", NoEffect("use a system profiler"), "serve memory profiles";
+    "modules": value, Later("modules"), "modules to load, JSON or file://";
+    "modules_dir": value, Later("modules"), "directory of module descriptions";
+    "network_cni_config_dir": value, Later("container isolation"), "CNI configurations";
+    "network_cni_metrics": switch = "true", Later("container isolation"), "CNI metrics";
+    "network_cni_plugins_dir": value, Later("container isolation"), "CNI plugins";
+    "network_cni_root_dir_persist": switch = "false", Later("container isolation"), "CNI state survives a reboot";
+    "nvidia_gpu_devices": value, Later("container isolation"), "GPUs to use";
+    "oversubscribed_resources_interval": value = "15secs", Later("the resource model"), "how often oversubscribed resources are announced";
+    "perf_duration": value = "10secs", Later("container isolation"), "length of a perf sample";
+    "perf_events": value, Later("container isolation"), "perf events to sample";
+    "perf_interval": value = "1mins", Later("container isolation"), "time between perf samples";
+    "port": value = "5051", Works, "port to listen on";
+    "qos_controller": value, Later("the resource model"), "module that corrects oversubscription";
+    "qos_correction_interval_min": value = "0ns", Later("the resource model"), "least time between two corrections";
+    "quiet": switch = "false", Works, "do not log to standard error";
+    "reconfiguration_policy": value = "equal", Later("high availability"), "which changes of resources and attributes a restart may bring";
+    "recover": value = "reconnect", Later("high availability"), "reconnect to or clean up what ran before";
+    "recovery_timeout": value = "15mins", Later("high availability"), "how long executors wait for the follower to come back";
+    "registration_backoff_factor": value = "1secs", Works, "first wait between registrations";
+    "resource_estimator": value, Later("the resource model"), "module that estimates oversubscription";
+    "resource_provider_config_dir": value, Later("the resource model"), "resource provider configurations";
+    "resources": value, Works, "resources of this machine: name(role):value;...";
+    "revocable_cpu_low_priority": switch = "true", Later("container isolation"), "revocable CPU runs at low priority";
+    "runtime_dir": value = "/var/run/mesos", Works, "directory for state that a reboot clears";
+    "sandbox_directory": value = "/mnt/mesos/sandbox", Later("container isolation"), "where the sandbox is inside containers with an image";
+    "secret_resolver": value, Later("authentication"), "module that resolves secrets";
+    "strict": switch = "true", Later("high availability"), "errors while recovering are fatal";
+    "switch_user": switch = "true", Works, "run tasks as their user";
+    "systemd_enable_support": switch = "true", Later("container isolation"), "use systemd slices";
+    "systemd_runtime_directory": value = "/run/systemd/system", Later("container isolation"), "systemd runtime directory";
+    "version": switch = "false", Works, "print the version and exit";
+    "volume_gid_range": value, Later("container isolation"), "group ids for shared volumes";
+    "work_dir": value = "", Works, "directory for durable state";
+    "zk_session_timeout": value = "10secs", Later("high availability"), "ZooKeeper session timeout";
+};

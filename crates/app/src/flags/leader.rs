@@ -6,547 +6,82 @@ use super::{
 };
 
 /// In the order of their names.
-pub(crate) const FLAGS: &[Flag] = &[
-    Flag {
-        names: &["acls"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "access control lists, JSON or file://",
-    },
-    Flag {
-        names: &["advertise_ip"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "address that others are told to use",
-    },
-    Flag {
-        names: &["advertise_port"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "port that others are told to use",
-    },
-    Flag {
-        names: &["agent_ping_timeout", "slave_ping_timeout"],
-        boolean: false,
-        default: Some("15secs"),
-        support: Works,
-        help: "how long a follower may take to answer a ping",
-    },
-    Flag {
-        names: &["agent_removal_rate_limit", "slave_removal_rate_limit"],
-        boolean: false,
-        default: None,
-        support: Later("high availability"),
-        help: "at most so many followers declared unreachable per time (N/DURATION)",
-    },
-    Flag {
-        names: &["agent_reregister_timeout", "slave_reregister_timeout"],
-        boolean: false,
-        default: Some("10mins"),
-        support: Later("high availability"),
-        help: "how long followers may take to come back after a failover",
-    },
-    Flag {
-        names: &["allocation_interval"],
-        boolean: false,
-        default: Some("1secs"),
-        support: Works,
-        help: "longest time between two rounds of offers",
-    },
-    Flag {
-        names: &["allocator"],
-        boolean: false,
-        default: Some("hierarchical"),
-        support: Later("the resource model"),
-        help: "which allocator",
-    },
-    Flag {
-        names: &["allocator_agent_recovery_factor"],
-        boolean: false,
-        default: Some("0.8"),
-        support: Later("high availability"),
-        help: "share of followers to be back before offers are made after a failover",
-    },
-    Flag {
-        names: &["allocator_recovery_timeout"],
-        boolean: false,
-        default: Some("10mins"),
-        support: Later("high availability"),
-        help: "longest wait for them",
-    },
-    Flag {
-        names: &["authenticate_agents", "authenticate_slaves"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "only authenticated followers may register",
-    },
-    Flag {
-        names: &["authenticate_frameworks", "authenticate"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "only authenticated frameworks may register",
-    },
-    Flag {
-        names: &["authenticate_http_frameworks"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "only authenticated HTTP frameworks may subscribe",
-    },
-    Flag {
-        names: &["authenticate_http_readonly"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "reads need authentication",
-    },
-    Flag {
-        names: &["authenticate_http_readwrite", "authenticate_http"],
-        boolean: true,
-        default: Some("false"),
-        support: Refused("authentication"),
-        help: "changes need authentication",
-    },
-    Flag {
-        names: &["authentication_v0_timeout"],
-        boolean: false,
-        default: Some("15secs"),
-        support: Later("authentication"),
-        help: "longest SASL exchange",
-    },
-    Flag {
-        names: &["authenticators"],
-        boolean: false,
-        default: Some("crammd5"),
-        support: Later("authentication"),
-        help: "mechanism for libprocess peers",
-    },
-    Flag {
-        names: &["authorizers"],
-        boolean: false,
-        default: Some("local"),
-        support: Later("authentication"),
-        help: "who decides what a principal may do",
-    },
-    Flag {
-        names: &["cluster"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "name of the cluster",
-    },
-    Flag {
-        names: &["credentials"],
-        boolean: false,
-        default: None,
-        support: Later("authentication"),
-        help: "file of principals and secrets",
-    },
-    Flag {
-        names: &["domain"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "fault domain of this machine, JSON or file://",
-    },
-    Flag {
-        names: &["external_log_file"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "log file served at /files when another program writes it",
-    },
-    Flag {
-        names: &["fair_sharing_excluded_resource_names"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "resources that do not count for fair shares",
-    },
-    Flag {
-        names: &["filter_gpu_resources"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "offer GPU machines only to frameworks that want GPUs",
-    },
-    Flag {
-        names: &["firewall_rules"],
-        boolean: false,
-        default: None,
-        support: Refused("authentication"),
-        help: "endpoints to switch off",
-    },
-    Flag {
-        names: &["framework_sorter"],
-        boolean: false,
-        default: Some("drf"),
-        support: Later("the resource model"),
-        help: "order of frameworks within a role",
-    },
-    Flag {
-        names: &["help"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "print the flags and exit",
-    },
-    Flag {
-        names: &["hooks"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "hook modules",
-    },
-    Flag {
-        names: &["hostname"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "name that others are told",
-    },
-    Flag {
-        names: &["hostname_lookup"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "look the host name up (otherwise the IP is used)",
-    },
-    Flag {
-        names: &["http_authenticators"],
-        boolean: false,
-        default: Some("basic"),
-        support: Later("authentication"),
-        help: "mechanism for HTTP",
-    },
-    Flag {
-        names: &["http_framework_authenticators"],
-        boolean: false,
-        default: None,
-        support: Later("authentication"),
-        help: "mechanism for HTTP frameworks",
-    },
-    Flag {
-        names: &["initialize_driver_logging"],
-        boolean: true,
-        default: Some("true"),
-        support: NoEffect("there is no driver to initialise"),
-        help: "set up logging in drivers",
-    },
-    Flag {
-        names: &["ip"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "address to listen on",
-    },
-    Flag {
-        names: &["ip_discovery_command"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "program that prints the address to listen on",
-    },
-    Flag {
-        names: &["log_auto_initialize"],
-        boolean: true,
-        default: Some("true"),
-        support: NoEffect("there is no replicated log to initialise"),
-        help: "initialise the replicated log by itself",
-    },
-    Flag {
-        names: &["log_dir"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "directory for log files",
-    },
-    Flag {
-        names: &["logbufsecs"],
-        boolean: false,
-        default: Some("0"),
-        support: NoEffect("log lines are written at once"),
-        help: "seconds to buffer log lines",
-    },
-    Flag {
-        names: &["logging_level"],
-        boolean: false,
-        default: Some("INFO"),
-        support: Works,
-        help: "least severe level to log: INFO, WARNING or ERROR",
-    },
-    Flag {
-        names: &["master_contender"],
-        boolean: false,
-        default: None,
-        support: Later("high availability"),
-        help: "module that contends for leadership",
-    },
-    Flag {
-        names: &["master_detector"],
-        boolean: false,
-        default: None,
-        support: Later("the leader"),
-        help: "module that detects the leader",
-    },
-    Flag {
-        names: &["max_agent_ping_timeouts", "max_slave_ping_timeouts"],
-        boolean: false,
-        default: Some("5"),
-        support: Works,
-        help: "pings a follower may miss before it counts as unreachable",
-    },
-    Flag {
-        names: &["max_completed_frameworks"],
-        boolean: false,
-        default: Some("50"),
-        support: Works,
-        help: "completed frameworks remembered",
-    },
-    Flag {
-        names: &["max_completed_tasks_per_framework"],
-        boolean: false,
-        default: Some("1000"),
-        support: Works,
-        help: "completed tasks remembered per framework",
-    },
-    Flag {
-        names: &["max_operator_event_stream_subscribers"],
-        boolean: false,
-        default: Some("1000"),
-        support: Works,
-        help: "operator event streams at once",
-    },
-    Flag {
-        names: &["max_unreachable_tasks_per_framework"],
-        boolean: false,
-        default: Some("1000"),
-        support: Works,
-        help: "unreachable tasks remembered per framework",
-    },
-    Flag {
-        names: &["memory_profiling"],
-        boolean: true,
-        default: Some("false"),
-        support: NoEffect("use a system profiler"),
-        help: "serve memory profiles",
-    },
-    Flag {
-        names: &["min_allocatable_resources"],
-        boolean: false,
-        default: Some("cpus:0.01|mem:32"),
-        support: Works,
-        help: "least resources worth an offer",
-    },
-    Flag {
-        names: &["modules"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "modules to load, JSON or file://",
-    },
-    Flag {
-        names: &["modules_dir"],
-        boolean: false,
-        default: None,
-        support: Later("modules"),
-        help: "directory of module descriptions",
-    },
-    Flag {
-        names: &["offer_constraints_re2_max_mem"],
-        boolean: false,
-        default: Some("4KB"),
-        support: Later("the resource model"),
-        help: "memory bound of regular expressions in offer constraints",
-    },
-    Flag {
-        names: &["offer_constraints_re2_max_program_size"],
-        boolean: false,
-        default: Some("100"),
-        support: Later("the resource model"),
-        help: "size bound of regular expressions in offer constraints",
-    },
-    Flag {
-        names: &["offer_timeout"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "how long an offer stands before it is rescinded",
-    },
-    Flag {
-        names: &["port"],
-        boolean: false,
-        default: Some("5050"),
-        support: Works,
-        help: "port to listen on",
-    },
-    Flag {
-        names: &["publish_per_framework_metrics"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "metrics for each framework",
-    },
-    Flag {
-        names: &["quiet"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "do not log to standard error",
-    },
-    Flag {
-        names: &["quorum"],
-        boolean: false,
-        default: None,
-        support: NoEffect("the registry is not a replicated log"),
-        help: "size of the quorum of the replicated log",
-    },
-    Flag {
-        names: &["rate_limits"],
-        boolean: false,
-        default: None,
-        support: Later("authentication"),
-        help: "limits on the messages of frameworks",
-    },
-    Flag {
-        names: &[
-            "recovery_agent_removal_limit",
-            "recovery_slave_removal_limit",
-        ],
-        boolean: false,
-        default: Some("100%"),
-        support: Later("high availability"),
-        help: "share of followers that may be removed after a failover",
-    },
-    Flag {
-        names: &["registry"],
-        boolean: false,
-        default: Some("replicated_log"),
-        support: Works,
-        help: "where the registry is kept: replicated_log (the embedded durable store) or in_memory",
-    },
-    Flag {
-        names: &["registry_fetch_timeout"],
-        boolean: false,
-        default: Some("1mins"),
-        support: NoEffect("the embedded registry is local"),
-        help: "longest read of the registry",
-    },
-    Flag {
-        names: &["registry_gc_interval"],
-        boolean: false,
-        default: Some("15mins"),
-        support: Later("high availability"),
-        help: "how often old entries of the registry are dropped",
-    },
-    Flag {
-        names: &["registry_max_agent_age"],
-        boolean: false,
-        default: Some("2weeks"),
-        support: Later("high availability"),
-        help: "how long an unreachable follower is remembered",
-    },
-    Flag {
-        names: &["registry_max_agent_count"],
-        boolean: false,
-        default: Some("102400"),
-        support: Later("high availability"),
-        help: "unreachable followers remembered",
-    },
-    Flag {
-        names: &["registry_store_timeout"],
-        boolean: false,
-        default: Some("20secs"),
-        support: NoEffect("the embedded registry is local"),
-        help: "longest write of the registry",
-    },
-    Flag {
-        names: &["registry_strict"],
-        boolean: true,
-        default: Some("false"),
-        support: Later("high availability"),
-        help: "refuse followers that are not in the registry",
-    },
-    Flag {
-        names: &["require_agent_domain"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "refuse followers without a fault domain",
-    },
-    Flag {
-        names: &["role_sorter", "user_sorter"],
-        boolean: false,
-        default: Some("drf"),
-        support: Later("the resource model"),
-        help: "order of roles",
-    },
-    Flag {
-        names: &["roles"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "roles that may be used (any, when not given)",
-    },
-    Flag {
-        names: &["root_submissions"],
-        boolean: true,
-        default: Some("true"),
-        support: Works,
-        help: "frameworks may run tasks as root",
-    },
-    Flag {
-        names: &["version"],
-        boolean: true,
-        default: Some("false"),
-        support: Works,
-        help: "print the version and exit",
-    },
-    Flag {
-        names: &["webui_dir"],
-        boolean: false,
-        default: Some("/opt/mesos/share/mesos/webui"),
-        support: NoEffect("the web UI is in this binary"),
-        help: "directory of the web UI",
-    },
-    Flag {
-        names: &["weights"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "weights of roles",
-    },
-    Flag {
-        names: &["whitelist"],
-        boolean: false,
-        default: None,
-        support: Later("the resource model"),
-        help: "file of host names that may be offered",
-    },
-    Flag {
-        names: &["work_dir"],
-        boolean: false,
-        default: None,
-        support: Works,
-        help: "directory for durable state",
-    },
-    Flag {
-        names: &["zk"],
-        boolean: false,
-        default: None,
-        support: Refused("high availability"),
-        help: "ZooKeeper servers and path for election: zk://host:port,.../path",
-    },
-    Flag {
-        names: &["zk_session_timeout"],
-        boolean: false,
-        default: Some("10secs"),
-        support: Later("high availability"),
-        help: "ZooKeeper session timeout",
-    },
-];
+pub(crate) const FLAGS: &[Flag] = flag_table! {
+    "acls": value, Refused("authentication"), "access control lists, JSON or file://";
+    "advertise_ip": value, Works, "address that others are told to use";
+    "advertise_port": value, Works, "port that others are told to use";
+    "agent_ping_timeout" | "slave_ping_timeout": value = "15secs", Works, "how long a follower may take to answer a ping";
+    "agent_removal_rate_limit" | "slave_removal_rate_limit": value, Later("high availability"), "at most so many followers declared unreachable per time (N/DURATION)";
+    "agent_reregister_timeout" | "slave_reregister_timeout": value = "10mins", Works, "how long followers may take to come back after a failover";
+    "allocation_interval": value = "1secs", Works, "longest time between two rounds of offers";
+    "allocator": value = "hierarchical", Later("the resource model"), "which allocator";
+    "allocator_agent_recovery_factor": value = "0.8", Later("high availability"), "share of followers to be back before offers are made after a failover";
+    "allocator_recovery_timeout": value = "10mins", Later("high availability"), "longest wait for them";
+    "authenticate_agents" | "authenticate_slaves": switch = "false", Refused("authentication"), "only authenticated followers may register";
+    "authenticate_frameworks" | "authenticate": switch = "false", Refused("authentication"), "only authenticated frameworks may register";
+    "authenticate_http_frameworks": switch = "false", Refused("authentication"), "only authenticated HTTP frameworks may subscribe";
+    "authenticate_http_readonly": switch = "false", Refused("authentication"), "reads need authentication";
+    "authenticate_http_readwrite" | "authenticate_http": switch = "false", Refused("authentication"), "changes need authentication";
+    "authentication_v0_timeout": value = "15secs", Later("authentication"), "longest SASL exchange";
+    "authenticators": value = "crammd5", Later("authentication"), "mechanism for libprocess peers";
+    "authorizers": value = "local", Later("authentication"), "who decides what a principal may do";
+    "cluster": value, Works, "name of the cluster";
+    "credentials": value, Later("authentication"), "file of principals and secrets";
+    "domain": value, Works, "fault domain of this machine, JSON or file://";
+    "external_log_file": value, Works, "log file served at /files when another program writes it";
+    "fair_sharing_excluded_resource_names": value, Later("the resource model"), "resources that do not count for fair shares";
+    "filter_gpu_resources": switch = "true", Works, "offer GPU machines only to frameworks that want GPUs";
+    "firewall_rules": value, Refused("authentication"), "endpoints to switch off";
+    "framework_sorter": value = "drf", Later("the resource model"), "order of frameworks within a role";
+    "help": switch = "false", Works, "print the flags and exit";
+    "hooks": value, Later("modules"), "hook modules";
+    "hostname": value, Works, "name that others are told";
+    "hostname_lookup": switch = "true", Works, "look the host name up (otherwise the IP is used)";
+    "http_authenticators": value = "basic", Later("authentication"), "mechanism for HTTP";
+    "http_framework_authenticators": value, Later("authentication"), "mechanism for HTTP frameworks";
+    "initialize_driver_logging": switch = "true", NoEffect("there is no driver to initialise"), "set up logging in drivers";
+    "ip": value, Works, "address to listen on";
+    "ip_discovery_command": value, Works, "program that prints the address to listen on";
+    "log_auto_initialize": switch = "true", NoEffect("there is no replicated log to initialise"), "initialise the replicated log by itself";
+    "log_dir": value, Works, "directory for log files";
+    "logbufsecs": value = "0", NoEffect("log lines are written at once"), "seconds to buffer log lines";
+    "logging_level": value = "INFO", Works, "least severe level to log: INFO, WARNING or ERROR";
+    "master_contender": value, Later("high availability"), "module that contends for leadership";
+    "master_detector": value, Later("the leader"), "module that detects the leader";
+    "max_agent_ping_timeouts" | "max_slave_ping_timeouts": value = "5", Works, "pings a follower may miss before it counts as unreachable";
+    "max_completed_frameworks": value = "50", Works, "completed frameworks remembered";
+    "max_completed_tasks_per_framework": value = "1000", Works, "completed tasks remembered per framework";
+    "max_operator_event_stream_subscribers": value = "1000", Works, "operator event streams at once";
+    "max_unreachable_tasks_per_framework": value = "1000", Works, "unreachable tasks remembered per framework";
+    "memory_profiling": switch = "false", NoEffect("use a system profiler"), "serve memory profiles";
+    "min_allocatable_resources": value = "cpus:0.01|mem:32", Works, "least resources worth an offer";
+    "modules": value, Later("modules"), "modules to load, JSON or file://";
+    "modules_dir": value, Later("modules"), "directory of module descriptions";
+    "offer_constraints_re2_max_mem": value = "4KB", Later("the resource model"), "memory bound of regular expressions in offer constraints";
+    "offer_constraints_re2_max_program_size": value = "100", Later("the resource model"), "size bound of regular expressions in offer constraints";
+    "offer_timeout": value, Works, "how long an offer stands before it is rescinded";
+    "port": value = "5050", Works, "port to listen on";
+    "publish_per_framework_metrics": switch = "true", Works, "metrics for each framework";
+    "quiet": switch = "false", Works, "do not log to standard error";
+    "quorum": value, NoEffect("the registry is not a replicated log"), "size of the quorum of the replicated log";
+    "rate_limits": value, Later("authentication"), "limits on the messages of frameworks";
+    "recovery_agent_removal_limit" | "recovery_slave_removal_limit": value = "100%", Later("high availability"), "share of followers that may be removed after a failover";
+    "registry": value = "replicated_log", Works, "where the registry is kept: replicated_log (the embedded durable store) or in_memory";
+    "registry_fetch_timeout": value = "1mins", NoEffect("the embedded registry is local"), "longest read of the registry";
+    "registry_gc_interval": value = "15mins", Later("high availability"), "how often old entries of the registry are dropped";
+    "registry_max_agent_age": value = "2weeks", Later("high availability"), "how long an unreachable follower is remembered";
+    "registry_max_agent_count": value = "102400", Later("high availability"), "unreachable followers remembered";
+    "registry_store_timeout": value = "20secs", NoEffect("the embedded registry is local"), "longest write of the registry";
+    "registry_strict": switch = "false", Later("high availability"), "refuse followers that are not in the registry";
+    "require_agent_domain": switch = "false", Works, "refuse followers without a fault domain";
+    "role_sorter" | "user_sorter": value = "drf", Later("the resource model"), "order of roles";
+    "roles": value, Works, "roles that may be used (any, when not given)";
+    "root_submissions": switch = "true", Works, "frameworks may run tasks as root";
+    "version": switch = "false", Works, "print the version and exit";
+    "webui_dir": value = "/opt/mesos/share/mesos/webui", NoEffect("the web UI is in this binary"), "directory of the web UI";
+    "weights": value, Later("the resource model"), "weights of roles";
+    "whitelist": value, Later("the resource model"), "file of host names that may be offered";
+    "work_dir": value, Works, "directory for durable state";
+    "zk": value, Refused("high availability"), "ZooKeeper servers and path for election: zk://host:port,.../path";
+    "zk_session_timeout": value = "10secs", Later("high availability"), "ZooKeeper session timeout";
+};

@@ -3,19 +3,7 @@
 use super::{Flag, Support::Works};
 
 /// In the order of their names.
-pub(crate) const FLAGS: &[Flag] = &[
-    Flag {
-        names: &["follower_port"],
-        boolean: false,
-        default: Some("5051"),
-        support: Works,
-        help: "port of the follower; 0: any free one",
-    },
-    Flag {
-        names: &["leader_port"],
-        boolean: false,
-        default: Some("5050"),
-        support: Works,
-        help: "port of the leader; 0: any free one",
-    },
-];
+pub(crate) const FLAGS: &[Flag] = flag_table! {
+    "follower_port": value = "5051", Works, "port of the follower; 0: any free one";
+    "leader_port": value = "5050", Works, "port of the leader; 0: any free one";
+};

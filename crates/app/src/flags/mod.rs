@@ -4,6 +4,24 @@
 //! `--name` and `--no-name` for booleans, `MESOS_NAME` in the environment, and `file://PATH` as a
 //! value to read it from a file. A command line beats the environment, which beats a variables file.
 
+/// One flag a row: its name and older aliases, `value` or `switch` (boolean) with its default, what
+/// becomes of it, one line of help.
+macro_rules! flag_table {
+    ($($name:literal $(| $alias:literal)* : $kind:ident $(= $default:literal)?, $support:expr, $help:literal;)*) => {
+        &[$(Flag {
+            names: &[$name $(, $alias)*],
+            boolean: flag_table!(@boolean $kind),
+            default: flag_table!(@default $($default)?),
+            support: $support,
+            help: $help,
+        }),*]
+    };
+    (@boolean switch) => { true };
+    (@boolean value) => { false };
+    (@default) => { None };
+    (@default $default:literal) => { Some($default) };
+}
+
 pub(crate) mod execute;
 pub(crate) mod follower;
 pub(crate) mod leader;
