@@ -9,6 +9,7 @@ from pymesos import MesosSchedulerDriver, Scheduler, decode_data, encode_data
 import common
 
 CPUS, MEM = 0.1, 32
+EXECUTOR = {"value": "python"}
 
 
 class WithExecutor(Scheduler):
@@ -19,7 +20,7 @@ class WithExecutor(Scheduler):
     def executor(self):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pymesos_executor.py")
         return {
-            "executor_id": {"value": "python"},
+            "executor_id": EXECUTOR,
             "name": "python executor",
             "command": {"value": "exec '%s' -B -u '%s'" % (sys.executable, script)},
             "resources": common.scalars(0.1, 64),
@@ -54,7 +55,8 @@ class WithExecutor(Scheduler):
     def statusUpdate(self, driver, update):
         task, state = update["task_id"]["value"], update["state"]
         if state == "TASK_RUNNING":
-            driver.sendFrameworkMessage(update["executor_id"], update["agent_id"], encode_data(b"hello " + task.encode()))
+            # Updates of v1 executors name the executor only where it named itself, which pymesos' driver does not.
+            driver.sendFrameworkMessage(EXECUTOR, update["agent_id"], encode_data(b"hello " + task.encode()))
         self.tally.saw(task, state)
 
     def frameworkMessage(self, driver, executor_id, agent_id, message):
