@@ -1,11 +1,13 @@
-//! Chores of this repository: `cargo xtask tidy | licenses | ci`.
+//! Chores of this repository: `cargo xtask tidy | licenses | flags | ci`.
 //!
 //! What a compiler or a linter cannot see is checked here: that every module says what it is for, that no file is dead,
 //! that tests do not sleep, that the cores stay pure and the crates point one way, and that every dependency's licence is
 //! one we accept. Deliberately without dependencies beyond a JSON parser, so that it builds in seconds.
 
 mod crates;
+mod flags;
 mod licenses;
+mod links;
 mod metadata;
 mod modules;
 mod source;
@@ -14,10 +16,11 @@ mod tidy;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask <tidy | licenses | ci>
+const USAGE: &str = "usage: cargo xtask <tidy | licenses | flags | ci>
   tidy      rules about our own files and the shape of the crate graph
   licenses  every dependency's licence is on deny.toml's list and comes from the registry
-  ci        both, and everything else the test command runs (scripts/test)";
+  flags     writes docs/flags-*.md from the flag tables of the binary
+  ci        the first two, and everything else the test command runs (scripts/test)";
 
 /// One broken rule: where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     {
         ["tidy"] => tidy(&root),
         ["licenses"] => licences(&root),
+        ["flags"] => flags::write(&root),
         ["ci"] => run_test_script(&root),
         _ => Err(USAGE.to_owned()),
     };

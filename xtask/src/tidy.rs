@@ -1,11 +1,12 @@
 //! Rules about our own files: every module has docs, none is dead or too long, nothing is left half done, tests do not
-//! sleep, and every core carries the core lint bans.
+//! sleep, every core carries the core lint bans, and the links of our documents lead somewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::Finding;
 use crate::crates::PURE;
+use crate::links;
 use crate::metadata::Metadata;
 use crate::modules::reachable;
 use crate::source::{code_only, tokens};
@@ -36,11 +37,17 @@ pub(crate) fn check(root: &Path, metadata: &Metadata) -> Result<(Vec<Finding>, u
     for file in &files {
         let name = relative(root, file);
         let source = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-        findings.extend(check_file(&name, &source));
+        if has_extension(file, "md") {
+            findings.extend(links::check_file(root, file, &name, &source));
+        } else {
+            findings.extend(check_file(&name, &source));
+        }
     }
+    let looked_at = files.len();
+    files.retain(|file| has_extension(file, "rs"));
     findings.extend(dead_files(root, &files, metadata));
     findings.extend(missing_bans(metadata));
-    Ok((findings, files.len()))
+    Ok((findings, looked_at))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -50,16 +57,15 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         let kind = entry.file_type()?;
         if kind.is_dir() && !SKIPPED.contains(&name.to_string_lossy().as_ref()) {
             collect(&entry.path(), files)?;
-        } else if kind.is_file()
-            && entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "rs")
-        {
+        } else if kind.is_file() && ["rs", "md"].iter().any(|e| has_extension(&entry.path(), e)) {
             files.push(entry.path());
         }
     }
     Ok(())
+}
+
+fn has_extension(file: &Path, extension: &str) -> bool {
+    file.extension().is_some_and(|found| found == extension)
 }
 
 fn relative(root: &Path, file: &Path) -> String {
@@ -316,5 +322,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(check(root, &metadata).unwrap().0.len(), 1);
+        std::fs::write(root.join("README.md"), "[gone](docs/none.md)\n").unwrap();
+        let (findings, _) = check(root, &metadata).unwrap();
+        assert_eq!(findings.len(), 2, "a document's dead link is found too");
     }
 }
