@@ -1,7 +1,7 @@
 //! Settings of a mode: flags, environment and variables file put together, and `tepui config`.
 
 use crate::{
-    flags::{FlagError, Settings, Source, follower, leader, mixed},
+    flags::{FlagError, Settings, Source, follower, leader, markdown, mixed},
     role::Mode,
     table::Table,
     vars::{Vars, VarsError},
@@ -19,6 +19,8 @@ pub(crate) enum SettingsError {
     NoVarsFile,
     #[error("'{0}' is not a mode: leader, follower or mixed")]
     NoMode(String),
+    #[error("there is no page '{0}' of flags: {pages}", pages = markdown::names())]
+    NoPage(String),
 }
 
 /// What a mode runs with.
@@ -116,7 +118,17 @@ pub(crate) fn mode_of_vars(args: &[String]) -> Result<Mode, SettingsError> {
 }
 
 /// `tepui config [MODE] [--json] [--vars=FILE] [flags]`.
+///
+/// `--markdown-flags=PAGE` alone prints a page of the documentation (`cargo xtask flags`).
 pub(crate) fn print(args: &[String]) -> Result<(), SettingsError> {
+    if let Some(name) = args
+        .first()
+        .and_then(|arg| arg.strip_prefix("--markdown-flags="))
+    {
+        let page = markdown::page(name).ok_or_else(|| SettingsError::NoPage(name.to_owned()))?;
+        let _ = write!(std::io::stdout(), "{page}");
+        return Ok(());
+    }
     let (mut args, mut json, mut mode) = (args.to_vec(), false, None);
     args.retain(|arg| {
         json |= arg == "--json";

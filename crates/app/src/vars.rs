@@ -314,6 +314,9 @@ impl Vars {
 
     /// The value that the variables give to a flag of either role.
     pub(crate) fn flag(&self, flag: &str) -> Option<Setting> {
+        if let Some(implied) = self.implied(flag) {
+            return Some(implied);
+        }
         let name = match flag {
             "log_dir" => "mesos_log_dir",
             "work_dir" => "mesos_work_dir",
@@ -346,6 +349,23 @@ impl Vars {
         Some(Setting {
             value: Some(value),
             source,
+        })
+    }
+
+    /// Who is given credentials means them to be asked for, unless the file says otherwise.
+    fn implied(&self, flag: &str) -> Option<Setting> {
+        let (asked, because) = match flag {
+            "authenticate_frameworks" => ("mesos_authenticate_frameworks", "mesos_credentials"),
+            "authenticate_agents" => ("mesos_authenticate_followers", "mesos_follower_secret"),
+            _ => return None,
+        };
+        if self.given(asked).is_some() {
+            return None;
+        }
+        let (name, line, value) = self.given(because)?;
+        (*value != Value::Credentials(0)).then(|| Setting {
+            value: Some("true".to_owned()),
+            source: self.source(name, line),
         })
     }
 
@@ -516,6 +536,31 @@ mod tests {
         );
         assert_eq!(vars.flag("zk"), None, "defaults alone name no ZooKeeper");
         assert_eq!(vars.flag("credentials"), None);
+    }
+
+    #[test]
+    fn credentials_turn_authentication_on_unless_the_file_says_otherwise() {
+        let on = |text: &str, flag| Vars::parse("v.yml", text).unwrap().flag(flag);
+        let value = |setting: Option<Setting>| setting.and_then(|s| s.value);
+        let credentials = "mesos_credentials: [{principal: a, secret: b}]\n";
+        let implied = on(credentials, "authenticate_frameworks").unwrap();
+        assert_eq!(implied.value.as_deref(), Some("true"));
+        assert_eq!(implied.source.to_string(), "v.yml:1 (mesos_credentials)");
+        assert_eq!(on(credentials, "authenticate_agents"), None);
+        assert_eq!(
+            on("mesos_credentials: []\n", "authenticate_frameworks"),
+            None
+        );
+        let off = format!("{credentials}mesos_authenticate_frameworks: false\n");
+        assert_eq!(
+            value(on(&off, "authenticate_frameworks")).as_deref(),
+            Some("false")
+        );
+        let secret = "mesos_follower_secret: x\n";
+        assert_eq!(
+            value(on(secret, "authenticate_agents")).as_deref(),
+            Some("true")
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "cgroups_net_cls_primary_handle": value, Later("container isolation"), "net_cls primary handle";
     "cgroups_net_cls_secondary_handles": value, Later("container isolation"), "net_cls secondary handles";
     "cgroups_root": value = "mesos", Later("container isolation"), "root cgroup of containers";
-    "container_disk_watch_interval": value = "15secs", Works, "how often disk use of containers is measured";
+    "container_disk_watch_interval": value = "15secs", Later("container isolation"), "how often disk use of containers is measured";
     "container_logger": value, Later("container isolation"), "module for container output";
     "containerizers": value = "mesos", Later("container isolation"), "which containerizers";
     "credential": value, Refused("authentication"), "file with principal and secret of this follower";
@@ -74,7 +74,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "frameworks_home": value = "", Works, "directory that relative URIs are taken from";
     "gc_delay": value = "1weeks", Works, "how long sandboxes of ended executors are kept at most";
     "gc_disk_headroom": value = "0.1", Works, "share of the disk that sandboxes should leave free";
-    "gc_non_executor_container_sandboxes": switch = "false", Works, "collect sandboxes of nested containers too";
+    "gc_non_executor_container_sandboxes": switch = "false", Later("container isolation"), "collect sandboxes of nested containers too";
     "hadoop_home": value, NoEffect("HDFS URIs are not supported"), "where Hadoop is";
     "help": switch = "false", Works, "print the flags and exit";
     "hooks": value, Later("modules"), "hook modules";
@@ -85,7 +85,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "http_command_executor": switch = "false", NoEffect("the command executor is part of the follower"), "the command executor uses the v1 API";
     "http_credentials": value, Refused("authentication"), "file of principals and secrets for HTTP";
     "http_executor_domain_sockets": switch = "false", Later("container isolation"), "executors use a domain socket";
-    "http_heartbeat_interval": value = "30secs", Works, "time between heartbeats on HTTP streams";
+    "http_heartbeat_interval": value = "30secs", NoEffect("executors hear a heartbeat every 30 minutes"), "time between heartbeats on HTTP streams";
     "image_gc_config": value, Later("container isolation"), "garbage collection of images";
     "image_providers": value, Later("container isolation"), "image types";
     "image_provisioner_backend": value, Later("container isolation"), "how images are mounted";
@@ -101,7 +101,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "logbufsecs": value = "0", NoEffect("log lines are written at once"), "seconds to buffer log lines";
     "logging_level": value = "INFO", Works, "least severe level to log: INFO, WARNING or ERROR";
     "master": value, Works, "where the leader is: host:port, zk://..., or file:// with one of these";
-    "master_detector": value, Later("container isolation"), "module that detects the leader";
+    "master_detector": value, Later("modules"), "module that detects the leader";
     "max_completed_executors_per_framework": value = "150", Works, "completed executors remembered per framework";
     "memory_profiling": switch = "false", NoEffect("use a system profiler"), "serve memory profiles";
     "modules": value, Later("modules"), "modules to load, JSON or file://";
@@ -127,7 +127,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "resource_provider_config_dir": value, Later("the resource model"), "resource provider configurations";
     "resources": value, Works, "resources of this machine: name(role):value;...";
     "revocable_cpu_low_priority": switch = "true", Later("container isolation"), "revocable CPU runs at low priority";
-    "runtime_dir": value = "/var/run/mesos", Works, "directory for state that a reboot clears";
+    "runtime_dir": value = "/var/run/mesos", NoEffect("nothing is kept there"), "directory for state that a reboot clears";
     "sandbox_directory": value = "/mnt/mesos/sandbox", Later("container isolation"), "where the sandbox is inside containers with an image";
     "secret_resolver": value, Later("authentication"), "module that resolves secrets";
     "strict": switch = "true", Later("high availability"), "errors while recovering are fatal";

@@ -12,7 +12,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "advertise_port": value, Works, "port that others are told to use";
     "agent_ping_timeout" | "slave_ping_timeout": value = "15secs", Works, "how long a follower may take to answer a ping";
     "agent_removal_rate_limit" | "slave_removal_rate_limit": value, Later("high availability"), "at most so many followers declared unreachable per time (N/DURATION)";
-    "agent_reregister_timeout" | "slave_reregister_timeout": value = "10mins", Works, "how long followers may take to come back after a failover";
+    "agent_reregister_timeout" | "slave_reregister_timeout": value = "10mins", Works, "how long a follower may take to come back, after its link broke or after a new leader";
     "allocation_interval": value = "1secs", Works, "longest time between two rounds of offers";
     "allocator": value = "hierarchical", Later("the resource model"), "which allocator";
     "allocator_agent_recovery_factor": value = "0.8", Later("high availability"), "share of followers to be back before offers are made after a failover";
@@ -47,7 +47,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "logbufsecs": value = "0", NoEffect("log lines are written at once"), "seconds to buffer log lines";
     "logging_level": value = "INFO", Works, "least severe level to log: INFO, WARNING or ERROR";
     "master_contender": value, Later("high availability"), "module that contends for leadership";
-    "master_detector": value, Later("the leader"), "module that detects the leader";
+    "master_detector": value, Later("modules"), "module that detects the leader";
     "max_agent_ping_timeouts" | "max_slave_ping_timeouts": value = "5", Works, "pings a follower may miss before it counts as unreachable";
     "max_completed_frameworks": value = "50", Works, "completed frameworks remembered";
     "max_completed_tasks_per_framework": value = "1000", Works, "completed tasks remembered per framework";
@@ -66,7 +66,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "quorum": value, NoEffect("the registry is not a replicated log"), "size of the quorum of the replicated log";
     "rate_limits": value, Later("authentication"), "limits on the messages of frameworks";
     "recovery_agent_removal_limit" | "recovery_slave_removal_limit": value = "100%", Later("high availability"), "share of followers that may be removed after a failover";
-    "registry": value = "replicated_log", Works, "where the registry is kept: replicated_log (the embedded durable store) or in_memory";
+    "registry": value = "replicated_log", NoEffect("the registry is always a file in --work_dir"), "where the registry is kept: replicated_log (the embedded durable store) or in_memory";
     "registry_fetch_timeout": value = "1mins", NoEffect("the embedded registry is local"), "longest read of the registry";
     "registry_gc_interval": value = "15mins", Later("high availability"), "how often old entries of the registry are dropped";
     "registry_max_agent_age": value = "2weeks", Later("high availability"), "how long an unreachable follower is remembered";
@@ -78,7 +78,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "roles": value, Works, "roles that may be used (any, when not given)";
     "root_submissions": switch = "true", Works, "frameworks may run tasks as root";
     "version": switch = "false", Works, "print the version and exit";
-    "webui_dir": value = "/opt/mesos/share/mesos/webui", NoEffect("the web UI is in this binary"), "directory of the web UI";
+    "webui_dir": value = "/opt/mesos/share/mesos/webui", NoEffect("there is no web UI"), "directory of the web UI";
     "weights": value, Later("the resource model"), "weights of roles";
     "whitelist": value, Later("the resource model"), "file of host names that may be offered";
     "work_dir": value, Works, "directory for durable state";

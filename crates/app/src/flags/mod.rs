@@ -25,6 +25,7 @@ macro_rules! flag_table {
 pub(crate) mod execute;
 pub(crate) mod follower;
 pub(crate) mod leader;
+pub(crate) mod markdown;
 pub(crate) mod mixed;
 
 use crate::{nearest::nearest, vars::Vars};
