@@ -26,11 +26,12 @@ pub fn tepui() -> &'static Path {
 
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a running test knows its own path");
-    // …/TARGET/PROFILE/deps/it-hash
-    let profile_folder = own
-        .ancestors()
-        .nth(2)
-        .expect("a test runs from TARGET/PROFILE/deps");
+    // …/TARGET/PROFILE/deps/it-hash, or …/TARGET/PROFILE/measure
+    let folder = own.parent().expect("a program is in a folder");
+    let profile_folder = match folder.parent() {
+        Some(profile) if folder.ends_with("deps") => profile,
+        _ => folder,
+    };
     let target = profile_folder
         .parent()
         .expect("a profile folder is inside the target folder");

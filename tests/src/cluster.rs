@@ -38,14 +38,30 @@ pub enum Part {
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     flags: Vec<String>,
+    leader_flags: Vec<String>,
+    follower_flags: Vec<String>,
     apart: bool,
 }
 
 impl Builder {
-    /// Adds `--name=value`; in a cluster of two processes it goes to both, so use flags that both have or the next two.
+    /// Adds `--name=value`, in place of the harness's own if it has one; in a cluster of two processes it goes to both, so use flags that both have or the next two.
     #[must_use]
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.push(format!("--{name}={value}"));
+        self
+    }
+
+    /// Adds a flag of the leader, wherever it runs.
+    #[must_use]
+    pub fn leader_flag(mut self, name: &str, value: &str) -> Self {
+        self.leader_flags.push(format!("--{name}={value}"));
+        self
+    }
+
+    /// Adds a flag of the follower, wherever it runs.
+    #[must_use]
+    pub fn follower_flag(mut self, name: &str, value: &str) -> Self {
+        self.follower_flags.push(format!("--{name}={value}"));
         self
     }
 
@@ -89,6 +105,7 @@ impl Process {
             Part::Follower => "follower",
         };
         let log = folder.join(format!("{name}.log"));
+        let arguments = last_of_each(arguments);
         let output = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -198,7 +215,7 @@ impl Cluster {
                 work("leader"),
                 quick,
             ];
-            own.extend(builder.flags.iter().cloned());
+            own.extend(builder.flags.iter().chain(&builder.leader_flags).cloned());
             processes.push(Process::start(Part::Leader, own, folder.path()));
             let master = format!("--master={leader}");
             let mut own = vec![
@@ -210,7 +227,7 @@ impl Cluster {
                 runtime,
                 path,
             ];
-            own.extend(builder.flags.iter().cloned());
+            own.extend(builder.flags.iter().chain(&builder.follower_flags).cloned());
             processes.push(Process::start(Part::Follower, own, folder.path()));
         } else {
             let leader_port = format!("--leader_port={}", leader.port());
@@ -225,7 +242,12 @@ impl Cluster {
                 runtime,
                 path,
             ];
-            own.extend(builder.flags.iter().cloned());
+            let flags = [
+                &builder.flags,
+                &builder.leader_flags,
+                &builder.follower_flags,
+            ];
+            own.extend(flags.into_iter().flatten().cloned());
             processes.push(Process::start(Part::Mixed, own, folder.path()));
         }
         Cluster {
@@ -304,6 +326,16 @@ impl Cluster {
         }
     }
 
+    /// Waits until a part has ended by itself; none when it has not within `patience`.
+    pub fn wait_for_end(&mut self, part: Part, patience: Duration) -> Option<ExitStatus> {
+        let process = self
+            .processes
+            .iter_mut()
+            .find(|process| process.part == part)
+            .expect("the cluster has such a part");
+        eventually_some(patience, || process.ended())
+    }
+
     /// Starts a killed part again with the same flags, so on the same work directory.
     pub fn restart(&mut self, part: Part) {
         let folder = self.folder.path().to_owned();
@@ -350,6 +382,15 @@ impl Drop for Cluster {
             kill_everything_inside(&folder) == 0
         });
     }
+}
+
+/// Flags may be given once: of those with the same name the last one counts.
+fn last_of_each(flags: Vec<String>) -> Vec<String> {
+    let name = |flag: &str| flag.split('=').next().unwrap_or(flag).to_owned();
+    let later = |at: usize| flags.iter().skip(at + 1);
+    let kept = |(at, flag): &(usize, &String)| later(*at).all(|other| name(other) != name(flag));
+    let kept = flags.iter().enumerate().filter(kept);
+    kept.map(|(_, flag)| flag.clone()).collect()
 }
 
 /// Kills every process that runs in `folder` or was told a place in it; how many there were.
@@ -439,6 +480,12 @@ mod tests {
         let (one, other) = (free_address(), free_address());
         assert_ne!(one, other);
         TcpListener::bind(one).unwrap();
+    }
+
+    #[test]
+    fn a_flag_of_a_test_replaces_the_harness_s() {
+        let flags = ["--a=1", "--b=2", "--a=3"].map(str::to_owned).to_vec();
+        assert_eq!(last_of_each(flags), ["--b=2", "--a=3"]);
     }
 
     #[test]

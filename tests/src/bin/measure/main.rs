@@ -1,0 +1,55 @@
+//! Measures a mixed cluster of the built binary and prints what it found.
+//!
+//! * `measure latency`: from ACCEPT to TASK_RUNNING, task after task.
+//! * `measure memory`: what a running task adds to the memory of our own processes.
+//! * `measure throughput`: many short tasks; every one ends once, and the node's memory stays flat.
+//!
+//! A second argument changes how many tasks. Exits with a failure when a task is lost, never because
+//! a time was missed: times belong to the machine. See `docs/benchmarks.md`.
+
+mod latency;
+mod load;
+mod memory;
+mod processes;
+mod throughput;
+
+use load::Failure;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: measure latency|memory|throughput [TASKS]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let tasks = match arguments.get(1).map(|text| text.parse::<usize>()) {
+        None => None,
+        Some(Ok(tasks)) if tasks > 0 => Some(tasks),
+        Some(_) => return wrong_usage(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let result: Result<(), Failure> = match arguments.first().map(String::as_str) {
+        Some("latency") => runtime.block_on(latency::measure(tasks.unwrap_or(1_000))),
+        Some("memory") => runtime.block_on(memory::measure(tasks.unwrap_or(500))),
+        Some("throughput") => runtime.block_on(throughput::measure(tasks.unwrap_or(10_000))),
+        _ => return wrong_usage(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error),
+    }
+}
+
+fn wrong_usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("measure: {error}");
+    ExitCode::FAILURE
+}
