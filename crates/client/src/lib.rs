@@ -21,8 +21,8 @@
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let cluster = tepui_tests::Cluster::mixed();
-//! # let leader = cluster.leader_address();
+//! # let cluster = tepui_tests::cluster::Cluster::mixed();
+//! # let leader = cluster.leader.to_string();
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let framework = FrameworkInfo { user: "root".into(), name: "hello".into(), ..Default::default() };
 //! let mut scheduler = Scheduler::builder(&leader, framework).build()?;

@@ -416,7 +416,8 @@ async fn a_group_runs_in_nested_sandboxes_and_dies_together() {
     let mut cluster = Cluster::start().await;
     cluster.run_group(vec![
         task("waits", "echo here; mkfifo up; read line < up"),
-        task("fails", "read line < start; exit 7"),
+        // Once the other is up: a task that is killed before it said anything says nothing.
+        task("fails", "until [ -p ../../tasks/waits/up ]; do :; done; exit 7"),
     ]);
     let all = cluster.by_task(7).await;
     let states = |task: &str| {
@@ -425,7 +426,6 @@ async fn a_group_runs_in_nested_sandboxes_and_dies_together() {
             .map(v1::TaskStatus::state)
             .collect::<Vec<_>>()
     };
-    // There is no file `start`: the second one fails by itself.
     assert_eq!(states("fails"), [TaskStarting, TaskRunning, TaskFailed]);
     assert_eq!(
         states("waits"),
