@@ -1,0 +1,4 @@
+//! The clients against real clusters.
+
+mod operator;
+mod scheduler;
