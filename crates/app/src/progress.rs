@@ -1,11 +1,13 @@
 //! What `execute` says besides the task's own output.
 //!
-//! A status line on a terminal, rewritten in place; nothing at all when standard error is not one,
-//! so that scripts see only the task. Called as `mesos-execute` it prints the lines of the
+//! A status line on a terminal, rewritten in place; nothing of that when standard error is not one,
+//! so that scripts see only the task. A task that could not run, or was ended by somebody else, says
+//! why on standard error in either case: its exit status would not tell. Called as `mesos-execute` it prints the lines of the
 //! reference's tool on standard output instead.
 
 use std::io::{IsTerminal, Write};
 use tepui_client::proto::TaskStatus;
+use tepui_model::tasks::is_terminal;
 
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +71,16 @@ impl Progress {
     pub(crate) fn update(&mut self, status: &TaskStatus) {
         let (id, state) = (&status.task_id.value, status.state().as_str_name());
         match self.style {
-            Style::Silent => {}
+            Style::Silent => explain(status),
             // The output of the task begins: get out of its way.
             Style::Terminal => match status.state() {
                 tepui_client::proto::TaskState::TaskStarting => {
                     self.status(&format!("{id}: starting"))
                 }
-                _ => self.clear(),
+                _ => {
+                    self.clear();
+                    explain(status);
+                }
             },
             Style::Lines => {
                 let mut out = std::io::stdout().lock();
@@ -100,5 +105,14 @@ impl Progress {
             let _ = write!(err, "\r\x1b[2K");
             let _ = err.flush();
         }
+    }
+}
+
+/// Why a task ended, when it was not its command that ended it.
+fn explain(status: &TaskStatus) {
+    if is_terminal(status.state()) && status.reason.is_some() {
+        let (id, state) = (&status.task_id.value, status.state().as_str_name());
+        let (reason, message) = (status.reason().as_str_name(), status.message());
+        anstream::eprintln!("\x1b[1;31m{state}\x1b[0m {id}: {message} ({reason})");
     }
 }

@@ -118,7 +118,11 @@ impl Job {
 
     /// Resources that an offer must hold.
     pub(crate) fn wanted(&self) -> Resources {
-        Resources::from_proto(self.tasks.iter().flat_map(|task| &task.resources))
+        let tasks = Resources::from_proto(self.tasks.iter().flat_map(|task| &task.resources));
+        match self.grouped {
+            true => tasks + &executor_resources(),
+            false => tasks,
+        }
     }
 
     /// The default executor, for a group.
@@ -126,6 +130,7 @@ impl Job {
         let mut executor = ExecutorInfo {
             r#type: Some(executor_info::Type::Default as i32),
             framework_id,
+            resources: executor_resources().to_proto(),
             ..Default::default()
         };
         executor.executor_id.value = EXECUTOR.to_owned();
@@ -146,6 +151,12 @@ impl Job {
             format!("/frameworks/{framework}/executors/{executor}/runs/latest")
         }
     }
+}
+
+/// What the default executor of a group counts for (`src/cli/execute.cpp`): a leader refuses one
+/// that asks for nothing.
+fn executor_resources() -> Resources {
+    resources::parse("cpus:0.1;mem:32;disk:32", "*").unwrap_or_default()
 }
 
 fn capabilities(partition_aware: bool) -> Vec<framework_info::Capability> {
@@ -480,6 +491,16 @@ mod tests {
             job.sandbox("F", "n"),
             "/frameworks/F/executors/n/runs/latest"
         );
+    }
+
+    #[test]
+    fn the_executor_of_a_group_has_resources_of_its_own() {
+        let task = r#"{"name":"a","task_id":{"value":"a"},"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}}],"command":{"value":"true"}}"#;
+        let job = job(&[&format!("--task_group={{\"tasks\":[{task}]}}")]).unwrap();
+        let executor = job.executor(None).unwrap();
+        let resources = Resources::from_proto(&executor.resources);
+        assert_eq!(resources.to_string(), "cpus:0.1; mem:32; disk:32");
+        assert_eq!(job.wanted().to_string(), "cpus:1.1; mem:32; disk:32");
     }
 
     #[test]

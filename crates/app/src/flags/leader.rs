@@ -13,7 +13,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "agent_ping_timeout" | "slave_ping_timeout": value = "15secs", Works, "how long a follower may take to answer a ping";
     "agent_removal_rate_limit" | "slave_removal_rate_limit": value, Later("high availability"), "at most so many followers declared unreachable per time (N/DURATION)";
     "agent_reregister_timeout" | "slave_reregister_timeout": value = "10mins", Works, "how long a follower may take to come back, after its link broke or after a new leader";
-    "allocation_interval": value = "1secs", Works, "longest time between two rounds of offers";
+    "allocation_interval": value = "1secs", Works, "least time a refusal lasts; offers themselves do not wait for it";
     "allocator": value = "hierarchical", Later("the resource model"), "which allocator";
     "allocator_agent_recovery_factor": value = "0.8", Later("high availability"), "share of followers to be back before offers are made after a failover";
     "allocator_recovery_timeout": value = "10mins", Later("high availability"), "longest wait for them";

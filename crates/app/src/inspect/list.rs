@@ -191,7 +191,7 @@ pub(crate) async fn state(operator: &Operator, json: bool) -> Result<(), Inspect
         .unwrap_or_default();
     let found = state.get_tasks.unwrap_or_default();
     let sum = |pick: fn(&response::get_agents::Agent) -> &[Resource]| {
-        let all = agents.iter().flat_map(|agent| pick(agent));
+        let all = agents.iter().flat_map(&pick);
         Resources::from_proto(all)
             .unallocated()
             .to_unreserved()
