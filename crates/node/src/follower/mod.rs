@@ -305,7 +305,10 @@ impl FollowerHandle {
     pub async fn shutdown(self) {
         // Fails if the thread ended by itself.
         let _ = self.stop.send(());
-        drop(self.ended.await);
+        // What [`Self::ended`] has taken already cannot be awaited again.
+        if !self.ended.is_terminated() {
+            drop(self.ended.await);
+        }
         self.server.stop().await;
         self.links.close();
         if tokio::time::timeout(FLUSH_TIMEOUT, self.links_end.wait())
