@@ -3,7 +3,6 @@
 //! `launchExecutor` of `src/slave/slave.cpp`.
 
 // `role` and `source` are deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 use crate::{
     Follower,

@@ -2,7 +2,6 @@
 //! `src/slave/slave.cpp`; what waits there for futures waits here as a [`PendingLaunch`].
 
 // `role` and `source` are deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 use crate::{
     Follower, Phase, gc, info,

@@ -47,7 +47,6 @@ pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
     if FrameworkCapabilities::from(info).multi_role {
         info.roles.iter().cloned().collect()
     } else {
-        #[allow(deprecated)]
         let role = info.role().to_owned();
         BTreeSet::from([role])
     }

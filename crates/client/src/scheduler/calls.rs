@@ -98,7 +98,6 @@ impl Calls {
             offer_ids: offers.into_iter().collect(),
             filters: refuse_seconds.map(|seconds| Filters {
                 refuse_seconds: Some(seconds),
-                ..Default::default()
             }),
         };
         self.send(

@@ -2,7 +2,6 @@
 //! Statistics are measured by the shell and handed in.
 
 // `source` is deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 use super::{
     Facts,

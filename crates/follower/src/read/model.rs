@@ -2,7 +2,6 @@
 //! (`src/common/http.cpp`).
 
 // `role` and `source` are deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 use serde_json::{Map, Value, json};
 use tepui_model::{Resource, Resources, attributes, resources::Amount};

@@ -1,7 +1,6 @@
 //! `/state`, `/flags` and `/version` of an agent (`src/slave/http.cpp`).
 
 // `role` and `source` are deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 use super::{
     Facts,

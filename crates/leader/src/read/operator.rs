@@ -125,7 +125,7 @@ fn executors(view: &View) -> response::GetExecutors {
     let mut all = response::GetExecutors::default();
     for framework in view.frameworks.values() {
         let mut of: Vec<_> = framework.executors.iter().collect();
-        of.sort_by(|(a, _), (b, _)| a.cmp(b));
+        of.sort_by_key(|(key, _)| *key);
         all.executors
             .extend(of.into_iter().map(|((follower, _), info)| {
                 response::get_executors::Executor {

@@ -20,7 +20,6 @@ pub(crate) fn info(info: &v1::FrameworkInfo) -> Result<(), String> {
     failover_timeout(info.failover_timeout())
 }
 
-#[allow(deprecated)]
 fn valid_roles(info: &v1::FrameworkInfo) -> Result<(), String> {
     if !FrameworkCapabilities::from(info).multi_role {
         if !info.roles.is_empty() {

@@ -22,7 +22,6 @@ fn refusal(cluster: &mut Cluster, info: v1::FrameworkInfo) -> String {
 }
 
 #[test]
-#[allow(deprecated)]
 fn descriptions_that_make_no_sense_are_refused_in_known_words() {
     let multi = framework;
     let with = |change: fn(&mut v1::FrameworkInfo)| {

@@ -126,7 +126,6 @@ fn what_is_not_used_comes_back_when_the_refusal_ends() {
 fn a_framework_of_few_capabilities_sees_neither_allocations_nor_reservations() {
     let (mut cluster, scheduler, agent, offer) = Cluster::offered(simple_framework());
     assert_eq!(offer.allocation_info, None);
-    #[allow(deprecated)]
     let plain = offer
         .resources
         .iter()

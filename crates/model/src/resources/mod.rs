@@ -6,7 +6,6 @@
 //! error of the caller, not silently ignored.
 
 // `role` and `reservation` are deprecated on the wire, and alive.
-#![allow(deprecated)]
 
 mod format;
 mod name;

@@ -1,7 +1,5 @@
 //! Disks, volumes, shared and revocable resources, reservation formats on the wire.
 
-#![allow(deprecated)]
-
 use tepui_model::{
     Resources, Scalar,
     resources::{Format, downgrade, parse, upgrade},

@@ -1,7 +1,5 @@
 //! What is no resource, in the words of the reference.
 
-#![allow(deprecated)]
-
 use tepui_model::{
     Resources,
     resources::{validate, validate_all},
