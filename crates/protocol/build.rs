@@ -2,6 +2,7 @@
 //! the JSON and required-field code reads them as tables.
 
 use prost::Message;
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 use std::{env, fs, io, path::PathBuf};
 
 const FILES: &[&str] = &[
@@ -28,5 +29,37 @@ fn main() -> io::Result<()> {
         .bytes(["."])
         .btree_map(["."])
         .enable_type_names()
-        .compile_fds(descriptors)
+        .compile_fds(without_deprecation(descriptors))
+}
+
+/// Old clients use what is deprecated, so we handle all of it: attributes that warn of each use
+/// would only be noise. The descriptors keep the mark, which decides what JSON shows.
+fn without_deprecation(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
+    for file in &mut descriptors.file {
+        file.enum_type.iter_mut().for_each(forget_enum);
+        file.message_type.iter_mut().for_each(forget_message);
+    }
+    descriptors
+}
+
+fn forget_message(message: &mut DescriptorProto) {
+    for options in message
+        .field
+        .iter_mut()
+        .filter_map(|field| field.options.as_mut())
+    {
+        options.deprecated = None;
+    }
+    message.enum_type.iter_mut().for_each(forget_enum);
+    message.nested_type.iter_mut().for_each(forget_message);
+}
+
+fn forget_enum(enumeration: &mut EnumDescriptorProto) {
+    for options in enumeration
+        .value
+        .iter_mut()
+        .filter_map(|value| value.options.as_mut())
+    {
+        options.deprecated = None;
+    }
 }
