@@ -144,6 +144,13 @@ pub enum Effect {
         /// Which.
         container: ContainerId,
     },
+    /// Signal every process of a container that runs.
+    Signal {
+        /// Which.
+        container: ContainerId,
+        /// Signal number.
+        signal: i32,
+    },
     /// Remove a directory tree (sandbox garbage collection). Answered with [`Input::Removed`].
     Remove {
         /// Which.
@@ -212,7 +219,7 @@ pub enum Reply {
     Response(Box<agent::Response>),
     /// An error with a text body.
     Error {
-        /// 400, 403, 404, 409, 501, 503.
+        /// 400, 403, 404, 409, 500, 501, 503.
         status: u16,
         /// For the one who asked.
         message: String,

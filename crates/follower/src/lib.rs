@@ -38,6 +38,7 @@ mod state;
 mod status;
 mod tasks;
 mod timers;
+pub mod validate;
 pub mod view;
 
 pub use config::Config;

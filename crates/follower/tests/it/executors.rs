@@ -454,7 +454,7 @@ fn a_terminated_executor_may_still_subscribe_and_is_sent_away() {
 fn operator_calls_that_change_something_are_refused_by_name() {
     let mut w = World::registered();
     let call = agent::Call {
-        r#type: Some(agent::call::Type::LaunchContainer.into()),
+        r#type: Some(agent::call::Type::PruneImages.into()),
         ..Default::default()
     };
     w.step(Input::Operator {
@@ -476,5 +476,5 @@ fn operator_calls_that_change_something_are_refused_by_name() {
     else {
         panic!("{effects:?}")
     };
-    assert!(message.contains("LAUNCH_CONTAINER"), "{message}");
+    assert!(message.contains("PRUNE_IMAGES"), "{message}");
 }

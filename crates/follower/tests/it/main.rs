@@ -4,6 +4,7 @@ mod harness;
 
 mod executors;
 mod lifecycle;
+mod operator;
 mod properties;
 mod read;
 mod registration;
