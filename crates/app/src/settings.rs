@@ -1,7 +1,7 @@
 //! Settings of a mode: flags, environment and variables file put together, and `tepui config`.
 
 use crate::{
-    flags::{FlagError, Settings, Source, follower, leader, markdown, mixed},
+    flags::{FlagError, Settings, follower, leader, markdown, mixed, shown},
     role::Mode,
     table::Table,
     vars::{Vars, VarsError},
@@ -152,7 +152,7 @@ pub(crate) fn print(args: &[String]) -> Result<(), SettingsError> {
     let flags = resolved.settings.iter().filter_map(|(name, setting)| {
         Some((
             name,
-            masked(name, setting.value.clone()?, &setting.source),
+            shown(name, setting.value.as_deref()?),
             setting.source.clone(),
         ))
     });
@@ -179,17 +179,6 @@ pub(crate) fn print(args: &[String]) -> Result<(), SettingsError> {
     }
     table.print();
     Ok(())
-}
-
-/// Credentials may stand in a flag as text; they are not shown.
-fn masked(name: &str, value: String, source: &Source) -> String {
-    let secret = matches!(name, "credentials" | "credential" | "http_credentials")
-        && *source != Source::Default;
-    if secret && !value.starts_with('/') && !value.starts_with("file://") {
-        "(secret)".to_owned()
-    } else {
-        value
-    }
 }
 
 #[cfg(test)]
@@ -242,19 +231,5 @@ mod tests {
             (settings.text("port"), settings.text("cluster")),
             (Some("1"), Some("d"))
         );
-    }
-
-    #[test]
-    fn secrets_on_the_command_line_are_not_printed() {
-        let given = Source::CommandLine;
-        assert_eq!(
-            masked("credential", "{\"secret\":\"x\"}".into(), &given),
-            "(secret)"
-        );
-        assert_eq!(
-            masked("credential", "/etc/credential".into(), &given),
-            "/etc/credential"
-        );
-        assert_eq!(masked("port", "1".into(), &given), "1");
     }
 }

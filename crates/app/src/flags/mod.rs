@@ -395,11 +395,12 @@ impl Settings {
         self.values.iter().map(|(name, setting)| (*name, setting))
     }
 
-    /// Names and values as `/flags` shows them: flags without a value are left out.
-    pub(crate) fn published(&self) -> BTreeMap<String, String> {
-        self.values
-            .iter()
-            .filter_map(|(name, setting)| Some(((*name).to_owned(), setting.value.clone()?)))
+    /// Names and values as `/flags` of one role shows them: its own flags, also where two roles run in
+    /// one process. Those without a value are left out, secrets are masked.
+    pub(crate) fn published(&self, role: &[Flag]) -> BTreeMap<String, String> {
+        role.iter()
+            .map(|flag| flag.names[0])
+            .filter_map(|name| Some((name.to_owned(), shown(name, self.text(name)?))))
             .collect()
     }
 
@@ -430,6 +431,19 @@ impl Settings {
             text.push('\n');
         }
         text
+    }
+}
+
+/// A value for others to see: credentials may stand in a flag as text, and a path to them is no secret.
+pub(crate) fn shown(name: &str, value: &str) -> String {
+    let secret = matches!(
+        name,
+        "credentials" | "credential" | "http_credentials" | "secret"
+    );
+    if secret && !value.is_empty() && !value.starts_with('/') && !value.starts_with("file://") {
+        "(secret)".to_owned()
+    } else {
+        value.to_owned()
     }
 }
 
@@ -543,6 +557,17 @@ mod tests {
         ));
         let (settings, _) = resolve(&["--authenticate_frameworks=false"], &[]).unwrap();
         assert_eq!(settings.unsupported(), Ok(vec![]));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let args = ["--credentials={\"secret\":\"hush\"}", "--cluster=c"];
+        let (settings, _) = resolve(&args, &[]).unwrap();
+        let published = settings.published(leader::FLAGS);
+        assert_eq!(published["credentials"], "(secret)");
+        assert_eq!(published["cluster"], "c");
+        assert_eq!(shown("credential", "/etc/credential"), "/etc/credential");
+        assert_eq!(shown("credential", "file:///c"), "file:///c");
     }
 
     #[test]

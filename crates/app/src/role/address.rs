@@ -75,7 +75,8 @@ where
 /// Says once, loudly, that anybody who can reach this node may use it.
 pub(super) fn warn_if_open(name: &str, ip: IpAddr) {
     if !ip.is_loopback() {
-        tracing::warn!(
+        // As an error: a log that is to show nothing less, and a cluster for one command, show it too.
+        tracing::error!(
             "*** {name} LISTENS ON {ip} WITHOUT AUTHENTICATION: everybody who can reach it can run commands on this \
              cluster. Use --ip=127.0.0.1, or a network that you trust. ***"
         );

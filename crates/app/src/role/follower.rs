@@ -43,7 +43,7 @@ pub(super) async fn run(
             reason: super::chain(&error),
         })?;
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
-    address::warn_if_open("FOLLOWER", listen.ip);
+    let ip = listen.ip;
     let attributes = resolved.vars.is_some();
     let options = options(
         settings,
@@ -54,6 +54,8 @@ pub(super) async fn run(
         verbosity,
         attributes,
     )?;
+    // Not before the settings are known to be good: what is wrong with them should stand alone.
+    address::warn_if_open("FOLLOWER", ip);
     let mut signals = Signals::new()?;
     let mut follower = FollowerNode::start(options).await?;
     ready::announce("follower", follower.address);
@@ -166,7 +168,7 @@ fn config(
         config.max_completed_executors_per_framework = value;
     }
     config.http_command_executor = settings.is_on("http_command_executor");
-    config.flags = settings.published();
+    config.flags = settings.published(crate::flags::follower::FLAGS);
     Ok(config)
 }
 

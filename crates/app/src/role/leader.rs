@@ -28,8 +28,10 @@ pub(super) async fn run(
         why: "the registry is kept there",
     })?;
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
-    address::warn_if_open("LEADER", listen.ip);
+    let ip = listen.ip;
     let options = options(settings, listen, Path::new(work_dir), verbosity)?;
+    // Not before the settings are known to be good: what is wrong with them should stand alone.
+    address::warn_if_open("LEADER", ip);
     let mut signals = Signals::new()?;
     let mut leader = LeaderNode::start(options).await?;
     ready::announce("leader", leader.address);
@@ -55,14 +57,19 @@ pub(super) fn options(
     options.cluster = settings.text("cluster").map(str::to_owned);
     options.domain = address::message(settings, "domain")?;
     options.config = config(settings)?;
-    options.flags = settings.published();
+    options.flags = settings.published(crate::flags::leader::FLAGS);
     options.log_file = log_file(settings, "leader");
     options.log_level = Box::new(Verbosity(verbosity));
     Ok(options)
 }
 
-/// The file that `/files` shows as the log.
+/// The file that `/files` shows as the log. Both nodes of `mixed`, which alone knows
+/// `--leader_port`, log to one.
 pub(super) fn log_file(settings: &Settings, name: &str) -> Option<PathBuf> {
+    let name = match settings.text("leader_port") {
+        Some(_) => "mixed",
+        None => name,
+    };
     let external = settings.text("external_log_file").map(PathBuf::from);
     external
         .or_else(|| Some(Path::new(settings.text("log_dir")?).join(format!("tepui.{name}.log"))))

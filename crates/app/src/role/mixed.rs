@@ -13,6 +13,7 @@ use crate::{
     settings::Resolved,
 };
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -57,6 +58,19 @@ pub(super) async fn run(
     nodes.shutdown().await;
     state.remove();
     outcome
+}
+
+/// What `/flags` of one role says: the role's own names for what `mixed` calls otherwise.
+fn publish(
+    flags: &mut BTreeMap<String, String>,
+    settings: &Settings,
+    port_flag: &str,
+    work_dir: &Path,
+) {
+    if let Some(port) = settings.text(port_flag) {
+        flags.insert("port".to_owned(), port.to_owned());
+    }
+    flags.insert("work_dir".to_owned(), work_dir.display().to_string());
 }
 
 /// Where state is kept.
@@ -128,13 +142,10 @@ impl Nodes {
         };
         let listen = address::listen(settings, "leader_port", address::LOOPBACK)?;
         address::warn_if_open("LEADER AND FOLLOWER", listen.ip);
-        let leader = LeaderNode::start(leader::options(
-            settings,
-            listen,
-            &dir.join("leader"),
-            shared(),
-        )?)
-        .await?;
+        let work_dir = dir.join("leader");
+        let mut options = leader::options(settings, listen, &work_dir, shared())?;
+        publish(&mut options.flags, settings, "leader_port", &work_dir);
+        let leader = LeaderNode::start(options).await?;
 
         let watch = detect::watch(&leader.address.to_string()).await;
         let watch = watch.map_err(|error| RoleError::Io {
@@ -145,15 +156,19 @@ impl Nodes {
         // An advertised port is the leader's: two nodes cannot share one.
         listen.advertise_port = None;
         let name_node = resolved.vars.is_some();
-        let options = follower::options(
+        let work_dir = dir.join("follower");
+        let mut options = follower::options(
             settings,
             listen,
-            &dir.join("follower"),
+            &work_dir,
             watch,
             launcher,
             shared(),
             name_node,
         )?;
+        let flags = &mut options.config.flags;
+        publish(flags, settings, "follower_port", &work_dir);
+        flags.insert("master".to_owned(), leader.address.to_string());
         let follower = FollowerNode::start(options).await?;
         Ok(Self { leader, follower })
     }
