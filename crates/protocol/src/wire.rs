@@ -45,7 +45,9 @@ pub fn decode_with<T: Message + Name + Default>(
     names: Names,
 ) -> Result<T, DecodeError> {
     let name = T::full_name();
-    let message = T::decode(bytes.clone()).or_else(|error| {
+    // From a slice, so that byte fields are copied. One that shared the buffer which the message was
+    // received in would keep all of it for as long as the field is kept: kilobytes for a UUID.
+    let message = T::decode(&*bytes).or_else(|error| {
         let malformed = |_| DecodeError::Malformed(error.to_string());
         let repaired = table(&name)
             .and_then(|table| Ok(raw::repair(schema(), table, &bytes, 0)?))

@@ -1,6 +1,7 @@
 //! The codecs against recordings of a real cluster (`tests/fixtures/wire`: Mesos 1.12-dev, which is
 //! wire-compatible with 1.11).
 
+mod buffers;
 mod endpoints;
 mod errors;
 mod lenient;
