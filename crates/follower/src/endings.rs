@@ -409,6 +409,8 @@ impl Follower {
             evicted.extend(framework.completed_executors.peek().cloned());
             framework.completed_executors.dequeue_mut();
         }
+        // These ids are shared with what is remembered anyway; the key's came with a message.
+        let framework_id = framework.id.clone();
         let awaited = framework
             .pending
             .iter()
@@ -417,14 +419,12 @@ impl Follower {
             .entry(key.0.clone())
             .or_default()
             .insert(key.1.clone());
-        self.schedule_removal(Sandbox::Run(
-            key.0.clone(),
-            key.1.clone(),
-            executor.container.value.clone(),
-        ));
-        if !awaited {
-            self.schedule_removal(Sandbox::Executor(key.0.clone(), key.1.clone()));
-        }
+        let (run, id) = (executor.container.value.clone(), executor.id.clone());
+        self.schedule_removal(if awaited {
+            Sandbox::Run(framework_id, id, run)
+        } else {
+            Sandbox::Executor(framework_id, id, Some(run))
+        });
         for executor in evicted {
             self.detach(&key.0, &executor, fx);
         }

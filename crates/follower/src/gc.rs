@@ -10,99 +10,187 @@ use crate::{
 };
 use rustc_hash::FxHashMap;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 use tepui_model::{ExecutorId, FrameworkId, Time, units::format_duration};
 
-/// A directory of a framework, of an executor or of one run of an executor. Ids are shared, so a week
-/// of sandboxes costs little memory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A directory of a framework, or of an executor with that of its last run. Other runs go by
+/// themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sandbox {
     Framework(FrameworkId),
-    Executor(FrameworkId, ExecutorId),
+    Executor(FrameworkId, ExecutorId, Option<Arc<str>>),
     Run(FrameworkId, ExecutorId, Arc<str>),
 }
 
-/// What can be said of a directory that is needed again.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unscheduled {
-    /// It stays.
-    Kept,
-    /// Too late: it is being removed right now.
-    BeingRemoved,
+/// Directories that may be needed again: all but those of runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Reusable {
+    Framework(FrameworkId),
+    Executor(FrameworkId, ExecutorId),
 }
 
-/// Everything that waits for removal.
+impl Sandbox {
+    fn reusable(&self) -> Option<Reusable> {
+        match self {
+            Self::Framework(framework) => Some(Reusable::Framework(framework.clone())),
+            Self::Executor(framework, executor, _) => {
+                Some(Reusable::Executor(framework.clone(), executor.clone()))
+            }
+            Self::Run(..) => None,
+        }
+    }
+    /// Number of directories that are removed one by one.
+    fn directories(&self) -> usize {
+        1 + usize::from(matches!(self, Self::Executor(_, _, Some(_))))
+    }
+}
+
+/// Everything that waits for removal. Sandboxes wait for a week and every task leaves one, so this
+/// is as small as can be: about 250 bytes for a task.
 #[derive(Debug)]
 pub(crate) struct Gc {
-    by_time: BTreeMap<(Time, u64), Sandbox>,
-    by_sandbox: FxHashMap<Sandbox, (Time, u64)>,
+    /// All wait equally long, so the order they came in is the order they go in. `None`: needed
+    /// again.
+    queue: VecDeque<(Time, Option<Sandbox>)>,
+    /// Number of the first in the queue; those behind it count on.
+    first: u64,
+    /// Number of each that may be needed again.
+    places: FxHashMap<Reusable, u64>,
+    /// `None`s in the queue.
+    vacant: usize,
+    /// Directories in the queue.
+    waiting: usize,
     removing: BTreeSet<PathBuf>,
-    /// Keeps entries of the same moment apart.
-    sequence: u64,
     max_age: Duration,
 }
 
 impl Gc {
     pub(crate) fn new(max_age: Duration) -> Self {
         Self {
-            by_time: BTreeMap::new(),
-            by_sandbox: FxHashMap::default(),
+            queue: VecDeque::new(),
+            first: 0,
+            places: FxHashMap::default(),
+            vacant: 0,
+            waiting: 0,
             removing: BTreeSet::new(),
-            sequence: 0,
             max_age,
         }
     }
-    /// Entries that wait.
+    /// Directories that wait.
     pub(crate) fn len(&self) -> usize {
-        self.by_time.len() + self.removing.len()
+        self.waiting + self.removing.len()
     }
     /// How old a sandbox may become at present.
     pub(crate) fn max_age(&self) -> Duration {
         self.max_age
     }
     pub(crate) fn check(&self) {
-        assert_eq!(self.by_time.len(), self.by_sandbox.len());
+        let sandboxes = || {
+            self.queue
+                .iter()
+                .filter_map(|(_, sandbox)| sandbox.as_ref())
+        };
+        let directories: usize = sandboxes().map(Sandbox::directories).sum();
+        assert_eq!(self.waiting, directories);
+        assert_eq!(self.vacant, self.queue.len() - sandboxes().count());
+        assert_eq!(
+            self.places.len(),
+            sandboxes().filter_map(Sandbox::reusable).count()
+        );
+        assert!(self.queue.iter().is_sorted_by_key(|(at, _)| *at));
+        for (reusable, number) in &self.places {
+            let place = self.queue.get((number - self.first) as usize);
+            let sandbox = place.and_then(|(_, sandbox)| sandbox.as_ref());
+            assert_eq!(sandbox.and_then(Sandbox::reusable).as_ref(), Some(reusable));
+        }
     }
+    /// When the first of them is old enough.
+    fn next(&self) -> Option<Time> {
+        self.queue.front().map(|(at, _)| *at)
+    }
+    /// `at` is never before that of an earlier call.
     fn schedule(&mut self, sandbox: Sandbox, at: Time) {
-        if let Some(old) = self.by_sandbox.remove(&sandbox) {
-            self.by_time.remove(&old);
+        if let Some(reusable) = sandbox.reusable() {
+            self.cancel(&reusable);
+            let number = self.first + self.queue.len() as u64;
+            self.places.insert(reusable, number);
         }
-        self.sequence += 1;
-        self.by_time.insert((at, self.sequence), sandbox.clone());
-        self.by_sandbox.insert(sandbox, (at, self.sequence));
+        self.waiting += sandbox.directories();
+        self.queue.push_back((at, Some(sandbox)));
     }
-    fn cancel(&mut self, sandbox: &Sandbox) {
-        if let Some(key) = self.by_sandbox.remove(sandbox) {
-            self.by_time.remove(&key);
-        }
+    fn cancel(&mut self, reusable: &Reusable) {
+        let Some(number) = self.places.remove(reusable) else {
+            return;
+        };
+        let Some((_, place)) = self.queue.get_mut((number - self.first) as usize) else {
+            return;
+        };
+        self.waiting -= 1;
+        // The run of an executor that is needed again is not.
+        *place = match place.take() {
+            Some(Sandbox::Executor(framework, executor, Some(run))) => {
+                Some(Sandbox::Run(framework, executor, run))
+            }
+            _ => {
+                self.vacant += 1;
+                None
+            }
+        };
+        self.tidy();
     }
+    /// Takes the first out if it is old enough.
     fn pop_until(&mut self, until: Time) -> Option<Sandbox> {
-        let entry = self.by_time.first_entry()?;
-        if entry.key().0 > until {
+        if self.next()? > until {
             return None;
         }
-        let sandbox = entry.remove();
-        self.by_sandbox.remove(&sandbox);
+        let sandbox = self.queue.pop_front()?.1?;
+        self.first += 1;
+        self.waiting -= sandbox.directories();
+        if let Some(reusable) = sandbox.reusable() {
+            self.places.remove(&reusable);
+        }
+        self.tidy();
         Some(sandbox)
+    }
+    /// The first is never vacant, and most are not.
+    fn tidy(&mut self) {
+        while self.queue.front().is_some_and(|(_, place)| place.is_none()) {
+            self.queue.pop_front();
+            self.first += 1;
+            self.vacant -= 1;
+        }
+        if self.vacant > self.queue.len() / 2 {
+            self.queue.retain(|(_, place)| place.is_some());
+            self.vacant = 0;
+            for (number, (_, place)) in (self.first..).zip(&self.queue) {
+                if let Some(reusable) = place.as_ref().and_then(Sandbox::reusable) {
+                    self.places.insert(reusable, number);
+                }
+            }
+        }
     }
 }
 
 impl Follower {
-    pub(crate) fn sandbox_path(&self, sandbox: &Sandbox) -> Option<PathBuf> {
-        let (work_dir, id) = (&self.config.work_dir, self.id.as_ref()?);
-        Some(match sandbox {
-            Sandbox::Framework(framework) => paths::framework(work_dir, id, framework),
-            Sandbox::Executor(framework, executor) => {
-                paths::executor(work_dir, id, framework, executor)
+    /// Directories of a sandbox, the inner one first.
+    fn sandbox_paths(&self, sandbox: &Sandbox) -> Vec<PathBuf> {
+        let (work_dir, Some(id)) = (&self.config.work_dir, self.id.as_ref()) else {
+            return Vec::new();
+        };
+        let run = |framework, executor, run| paths::run(work_dir, id, framework, executor, run);
+        match sandbox {
+            Sandbox::Framework(framework) => vec![paths::framework(work_dir, id, framework)],
+            Sandbox::Run(framework, executor, name) => vec![run(framework, executor, name)],
+            Sandbox::Executor(framework, executor, name) => {
+                let inner = name.as_ref().map(|name| run(framework, executor, name));
+                let outer = paths::executor(work_dir, id, framework, executor);
+                inner.into_iter().chain([outer]).collect()
             }
-            Sandbox::Run(framework, executor, run) => {
-                paths::run(work_dir, id, framework, executor, run)
-            }
-        })
+        }
     }
 
     pub(crate) fn schedule_removal(&mut self, sandbox: Sandbox) {
@@ -110,18 +198,17 @@ impl Follower {
         self.set_gc_timer();
     }
 
-    /// A directory is needed again.
-    pub(crate) fn unschedule(&mut self, sandbox: &Sandbox) -> Unscheduled {
-        self.gc.cancel(sandbox);
-        match self.sandbox_path(sandbox) {
-            Some(path) if self.gc.removing.contains(&path) => Unscheduled::BeingRemoved,
-            _ => Unscheduled::Kept,
-        }
+    /// A framework's or executor's directory is needed again. Its path, if it is too late: it is
+    /// being removed right now.
+    pub(crate) fn unschedule(&mut self, sandbox: &Sandbox) -> Option<PathBuf> {
+        self.gc.cancel(&sandbox.reusable()?);
+        let path = self.sandbox_paths(sandbox).pop()?;
+        self.gc.removing.contains(&path).then_some(path)
     }
 
     pub(crate) fn set_gc_timer(&mut self) {
-        match self.gc.by_time.first_key_value() {
-            Some(((at, _), _)) => self.timers.set(Timer::Gc, *at),
+        match self.gc.next() {
+            Some(at) => self.timers.set(Timer::Gc, at),
             None => self.timers.cancel(&Timer::Gc),
         }
     }
@@ -158,7 +245,7 @@ impl Follower {
 
     fn remove_until(&mut self, until: Time, fx: &mut Effects) {
         while let Some(sandbox) = self.gc.pop_until(until) {
-            if let Some(path) = self.sandbox_path(&sandbox) {
+            for path in self.sandbox_paths(&sandbox) {
                 self.gc.removing.insert(path.clone());
                 fx.push(Effect::Remove { path });
             }
@@ -178,5 +265,83 @@ impl Follower {
             }
         }
         self.resume_pending(&path, fx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn framework() -> FrameworkId {
+        FrameworkId::from("F")
+    }
+    fn executor(name: &str) -> Sandbox {
+        Sandbox::Executor(framework(), ExecutorId::from(name), Some("run".into()))
+    }
+    fn at(seconds: u64) -> Time {
+        Time::default() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_executor_that_is_needed_again_leaves_its_old_run_to_go() {
+        let mut gc = Gc::new(Duration::ZERO);
+        gc.schedule(executor("E"), at(1));
+        assert_eq!(gc.len(), 2);
+        gc.cancel(&executor("E").reusable().expect("reusable"));
+        gc.check();
+        let run = Sandbox::Run(framework(), ExecutorId::from("E"), "run".into());
+        assert_eq!(gc.pop_until(at(0)), None);
+        assert_eq!(gc.pop_until(at(1)), Some(run));
+        assert_eq!((gc.pop_until(at(9)), gc.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_framework_that_comes_and_goes_leaves_nothing_behind() {
+        let mut gc = Gc::new(Duration::ZERO);
+        gc.schedule(executor("E"), at(0));
+        for second in 0..1000 {
+            gc.schedule(Sandbox::Framework(framework()), at(second));
+            gc.check();
+        }
+        assert!(gc.queue.len() <= 4, "{}", gc.queue.len());
+        assert_eq!(gc.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_scheduled_goes_once_in_order_unless_it_is_needed_again(
+            steps in proptest::collection::vec((0..3_u8, 0..4_u8), 0..60)
+        ) {
+            let mut gc = Gc::new(Duration::ZERO);
+            let mut model: Vec<(u64, Sandbox)> = Vec::new();
+            for (second, (action, name)) in (0_u64..).zip(steps) {
+                let sandbox = executor(&name.to_string());
+                let cancel = |model: &mut Vec<(u64, Sandbox)>| for (_, other) in model.iter_mut() {
+                    if *other == sandbox && let Sandbox::Executor(f, e, Some(run)) = other.clone() {
+                        *other = Sandbox::Run(f, e, run);
+                    }
+                };
+                match action {
+                    0 => {
+                        cancel(&mut model);
+                        model.push((second, sandbox.clone()));
+                        gc.schedule(sandbox, at(second));
+                    }
+                    1 => {
+                        cancel(&mut model);
+                        gc.cancel(&sandbox.reusable().expect("reusable"));
+                    }
+                    _ => {
+                        let until = second.saturating_sub(5);
+                        while let Some(gone) = gc.pop_until(at(until)) {
+                            prop_assert_eq!(model.remove(0).1, gone);
+                        }
+                        prop_assert!(model.first().is_none_or(|(at, _)| *at > until));
+                    }
+                }
+                gc.check();
+            }
+        }
     }
 }

@@ -141,13 +141,11 @@ impl Follower {
     ) -> BTreeSet<std::path::PathBuf> {
         let needed = [
             gc::Sandbox::Framework(framework.clone()),
-            gc::Sandbox::Executor(framework.clone(), executor.clone()),
+            gc::Sandbox::Executor(framework.clone(), executor.clone(), None),
         ];
         let mut waits_for = BTreeSet::new();
         for sandbox in needed {
-            if self.unschedule(&sandbox) == gc::Unscheduled::BeingRemoved {
-                waits_for.extend(self.sandbox_path(&sandbox));
-            }
+            waits_for.extend(self.unschedule(&sandbox));
         }
         self.set_gc_timer();
         waits_for
