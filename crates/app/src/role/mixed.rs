@@ -141,10 +141,12 @@ impl Nodes {
             Box::new(move |level| verbosity(level))
         };
         let listen = address::listen(settings, "leader_port", address::LOOPBACK)?;
-        address::warn_if_open("LEADER AND FOLLOWER", listen.ip);
+        let ip = listen.ip;
         let work_dir = dir.join("leader");
         let mut options = leader::options(settings, listen, &work_dir, shared())?;
         publish(&mut options.flags, settings, "leader_port", &work_dir);
+        // Not before the settings are known to be good: what is wrong with them should stand alone.
+        address::warn_if_open("LEADER AND FOLLOWER", ip);
         let leader = LeaderNode::start(options).await?;
 
         let watch = detect::watch(&leader.address.to_string()).await;
