@@ -54,6 +54,7 @@ pub(crate) async fn run(
         launched: false,
         ended: BTreeMap::new(),
         follower: None,
+        agent: None,
         tails: Tails::new(Arc::new(operator)),
         job,
         progress,
@@ -97,6 +98,7 @@ struct Run<'a> {
     ended: BTreeMap<String, i32>,
     /// Address of the follower that runs the job.
     follower: Option<String>,
+    agent: Option<AgentId>,
     tails: Tails,
     progress: &'a mut Progress,
 }
@@ -158,6 +160,7 @@ impl Run<'_> {
 
     async fn launch(&mut self, offer: Offer) -> Result<(), ExecuteError> {
         self.follower = follower_address(&offer);
+        self.agent = Some(offer.agent_id.clone());
         let tasks: Vec<TaskInfo> = self.job.tasks_on(&offer.agent_id);
         let operation = match self.job.executor(self.calls.framework_id()) {
             Some(executor) => launch_group(executor, tasks),
@@ -165,12 +168,7 @@ impl Run<'_> {
         };
         self.calls.accept([offer.id], vec![operation]).await?;
         self.launched = true;
-        for task in &self.job.tasks {
-            self.progress.line(&format!(
-                "Submitted task '{}' to agent '{}'",
-                task.task_id.value, offer.agent_id.value
-            ));
-        }
+        self.progress.line(&self.job.submitted(&offer.agent_id));
         self.calls.suppress(Vec::new()).await?;
         self.kill_at = self
             .job
@@ -209,6 +207,12 @@ impl Run<'_> {
     async fn kill_all(&mut self) {
         self.kill_at = None;
         for task in &self.job.tasks {
+            if let Some(agent) = &self.agent {
+                self.progress.line(&format!(
+                    "Asked to kill task '{}' on agent '{}'",
+                    task.task_id.value, agent.value
+                ));
+            }
             if let Err(error) = self
                 .calls
                 .kill(task.task_id.clone(), None::<AgentId>, None)

@@ -94,6 +94,9 @@ impl Progress {
                 if status.reason.is_some() {
                     let _ = writeln!(out, "  reason: {}", status.reason().as_str_name());
                 }
+                if let Some(healthy) = status.healthy {
+                    let _ = writeln!(out, "  healthy?: {}", u8::from(healthy));
+                }
             }
         }
     }

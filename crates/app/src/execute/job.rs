@@ -107,6 +107,24 @@ impl Job {
         })
     }
 
+    /// The line that says it is launched, as the reference's tool has it.
+    pub(crate) fn submitted(&self, agent: &AgentId) -> String {
+        let ids: Vec<&str> = self
+            .tasks
+            .iter()
+            .map(|t| t.task_id.value.as_str())
+            .collect();
+        let ids = ids.join(", ");
+        if self.grouped {
+            format!(
+                "Submitted task group with tasks [ {ids} ] to agent '{}'",
+                agent.value
+            )
+        } else {
+            format!("Submitted task '{ids}' to agent '{}'", agent.value)
+        }
+    }
+
     /// The tasks with their follower filled in.
     pub(crate) fn tasks_on(&self, agent_id: &AgentId) -> Vec<TaskInfo> {
         let on = |task: &TaskInfo| TaskInfo {
@@ -501,6 +519,21 @@ mod tests {
         let resources = Resources::from_proto(&executor.resources);
         assert_eq!(resources.to_string(), "cpus:0.1; mem:32; disk:32");
         assert_eq!(job.wanted().to_string(), "cpus:1.1; mem:32; disk:32");
+    }
+
+    #[test]
+    fn the_line_of_a_launch_is_the_references() {
+        let agent = AgentId {
+            value: "S".to_owned(),
+        };
+        let one = job(&["--name=n", "--command=a"]).unwrap();
+        assert_eq!(one.submitted(&agent), "Submitted task 'n' to agent 'S'");
+        let task = |id| format!(r#"{{"name":"n","task_id":{{"value":"{id}"}}}}"#);
+        let group = format!("--task_group={{\"tasks\":[{},{}]}}", task("a"), task("b"));
+        assert_eq!(
+            job(&[&group]).unwrap().submitted(&agent),
+            "Submitted task group with tasks [ a, b ] to agent 'S'"
+        );
     }
 
     #[test]
