@@ -33,7 +33,7 @@ impl Follower {
             Err(text) => refuse(400, format!("Failed to validate agent::Call: {text}")),
             Ok(()) => match killed(&call) {
                 Some((id, signal)) => self.kill_container(&id, signal, fx),
-                None => self.refusal(&call),
+                None => self.without_effect(&call),
             },
         };
         reply(fx, request, outcome);
@@ -87,8 +87,12 @@ impl Follower {
         })
     }
 
-    fn refusal(&self, call: &Call) -> Reply {
+    fn without_effect(&self, call: &Call) -> Reply {
         let kind = call.r#type();
+        if kind == Type::PruneImages {
+            // There is no store of images yet, so nothing in it that could be removed.
+            return Reply::Ok;
+        }
         if let Some((_, id, _)) = validate::container(call, kind) {
             let id = ContainerId::from(id);
             match (kind, &id.parent) {

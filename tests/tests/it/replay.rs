@@ -12,9 +12,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tepui_tests::cluster::Cluster;
-use tepui_tests::http::{Request, Response, send};
+use tepui_tests::http::{PATIENCE, Request, Response, send};
 use tepui_tests::scheduler::{Framework, command_task, launch};
 use tepui_tests::shape::{differences, path_matches};
+use tepui_tests::wait::eventually_some;
 use tepui_tests::{crate_folder, json_lines};
 
 use crate::recordings::{body_bytes, recording};
@@ -137,23 +138,38 @@ impl Stage {
     fn set() -> Stage {
         let cluster = Cluster::builder()
             .flag("cluster", "recorded")
-            .flag("attributes", "node_id:host1;rack:a")
+            .flag("hostname", "localhost")
+            .flag("attributes", "node_id:host1;rack:a;speed:2.5;slots:[1-4]")
             .start();
-        let mut gone = Framework::subscribe(cluster.leader, "gone");
+        let mut gone = subscribe(
+            &cluster,
+            "gone",
+            &json!({"roles": ["*"], "principal": "test"}),
+        );
         let offer = gone.offer();
         gone.must(launch(
             &offer,
             vec![
                 command_task("done", &offer, "echo out"),
                 command_task("failed", &offer, "exit 3"),
+                command_task("removed", &offer, "sleep 3600"),
             ],
         ));
         gone.until("done", "TASK_FINISHED");
         gone.until("failed", "TASK_FAILED");
+        gone.until("removed", "TASK_RUNNING");
         gone.must(json!({"type": "TEARDOWN"}));
+        // As mesos-execute subscribes: a framework of the time before roles.
+        let mut old = subscribe(&cluster, "old", &json!({"role": "*"}));
+        let offer = old.offer();
+        old.must(launch(&offer, vec![command_task("early", &offer, "true")]));
+        old.until("early", "TASK_FINISHED");
+        old.must(json!({"type": "TEARDOWN"}));
 
-        let mut framework = Framework::subscribe(cluster.leader, "here");
+        let mut framework = subscribe(&cluster, "here", &json!({"role": "*"}));
         let offer = framework.offer();
+        // No more offers, as the recorded framework had none outstanding.
+        framework.must(json!({"type": "SUPPRESS"}));
         let tasks = vec![
             command_task("running", &offer, "echo out; sleep 3600"),
             command_task("ended", &offer, "true"),
@@ -165,23 +181,21 @@ impl Stage {
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        let state = send(cluster.follower, &Request::get("/state"))
-            .expect("the follower answers")
-            .json();
-        let executors = state["frameworks"][0]["executors"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let running = executors
-            .iter()
-            .find(|executor| executor["id"] == "running");
-        let sandbox = running
-            .and_then(|executor| executor["directory"].as_str())
-            .unwrap_or_default()
-            .to_owned();
+        // The follower has put away what ended: acknowledgements and the removed framework's shutdown.
+        let settled = || -> Option<String> {
+            let state = send(cluster.follower, &Request::get("/state")).ok()?.json();
+            let frameworks = state["frameworks"].as_array()?;
+            let here = frameworks.iter().find(|one| one["id"] == *framework.id)?;
+            let executors = here["executors"].as_array()?;
+            let ended = here["completed_executors"].as_array()?.len();
+            let gone = state["completed_frameworks"].as_array()?.len();
+            let settled = (frameworks.len(), executors.len(), ended, gone) == (1, 1, 1, 2);
+            settled.then(|| executors[0]["directory"].as_str().map(str::to_owned))?
+        };
+        let sandbox = eventually_some(PATIENCE, settled).unwrap_or_default();
         assert!(
             !sandbox.is_empty(),
-            "the follower shows the running task's sandbox: {state}"
+            "the follower shows one running task and what ended before it"
         );
         Stage {
             _framework: framework,
@@ -241,6 +255,23 @@ impl Stage {
         });
         format!("{before}path={}{after}", self.sandbox)
     }
+}
+
+/// A framework with these fields and the capabilities that its fields need.
+fn subscribe(cluster: &Cluster, name: &str, fields: &Value) -> Framework {
+    let mut capabilities = vec![
+        json!({"type": "RESERVATION_REFINEMENT"}),
+        json!({"type": "PARTITION_AWARE"}),
+    ];
+    if fields.get("roles").is_some() {
+        capabilities.push(json!({"type": "MULTI_ROLE"}));
+    }
+    let mut info = json!({"user": "root", "name": name, "capabilities": capabilities});
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        info[name] = value.clone();
+    }
+    let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+    Framework::subscribe_with(cluster.leader, &call)
 }
 
 /// How a response differs from the recorded one: what, and how.

@@ -396,12 +396,17 @@ impl Settings {
     }
 
     /// Names and values as `/flags` of one role shows them: its own flags, also where two roles run in
-    /// one process. Those without a value are left out, secrets are masked.
+    /// one process, with its own defaults. Those without a value are left out, secrets are masked.
     pub(crate) fn published(&self, role: &[Flag]) -> BTreeMap<String, String> {
-        role.iter()
-            .map(|flag| flag.names[0])
-            .filter_map(|name| Some((name.to_owned(), shown(name, self.text(name)?))))
-            .collect()
+        let value = |flag: &Flag| {
+            let name = flag.names[0];
+            let value = match self.is_given(name) {
+                true => self.text(name)?,
+                false => flag.default?,
+            };
+            Some((name.to_owned(), shown(name, value)))
+        };
+        role.iter().filter_map(value).collect()
     }
 
     /// `--help` of these tables.

@@ -39,7 +39,8 @@ pub fn endpoint(view: &View, name: &str, query: &Query) -> Option<String> {
         "flags" => to_text(&documents::FlagsDocument(&view.leader.flags)),
         // Quota, weights and maintenance come with the resource model; until then there is none of
         // either, which is what the reference shows for that.
-        "quota" => r#"{"infos":[],"configs":[]}"#.to_owned(),
+        // Nothing is written for empty lists.
+        "quota" => "{}".to_owned(),
         "weights" => "[]".to_owned(),
         "maintenance/schedule" | "maintenance/status" => "{}".to_owned(),
         _ => return None,

@@ -84,18 +84,19 @@ fn statistics(executor: &ExecutorView, usage: Option<Usage>, now: Time) -> v1::R
             .map(|s| s.value)
             .sum::<f64>()
     };
+    let memory = (limit("mem") * f64::from(1 << 20)) as u64;
+    // Shares, not hard limits, and no counts of processes: what the reference's `posix` isolators say.
     let mut statistics = v1::ResourceStatistics {
         timestamp: now.seconds(),
-        cpus_limit: Some(limit("cpus")),
-        mem_limit_bytes: Some((limit("mem") * f64::from(1 << 20)) as u64),
+        cpus_soft_limit: Some(limit("cpus")),
+        mem_limit_bytes: Some(memory),
+        mem_soft_limit_bytes: Some(memory),
         ..Default::default()
     };
     if let Some(usage) = usage {
         statistics.cpus_user_time_secs = Some(usage.cpus_user_time_secs);
         statistics.cpus_system_time_secs = Some(usage.cpus_system_time_secs);
         statistics.mem_rss_bytes = Some(usage.mem_rss_bytes);
-        statistics.processes = Some(usage.processes);
-        statistics.threads = Some(usage.threads);
     }
     statistics
 }
