@@ -6,7 +6,9 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod commands;
 pub mod http;
+pub mod processes;
 pub mod programs;
 pub mod scheduler;
 pub mod shape;

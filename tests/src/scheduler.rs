@@ -1,8 +1,9 @@
 //! A framework of the tests' own: subscribed over the v1 scheduler API in JSON, with its events in a queue.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,20 @@ pub const SCHEDULER: &str = "/api/v1/scheduler";
 #[derive(Debug)]
 pub struct Framework {
     leader: SocketAddr,
-    connection: TcpStream,
+    connection: Connection,
     events: Receiver<Value>,
     unread: VecDeque<Value>,
     /// Its id, as the leader gave it.
     pub id: String,
     /// The id of its event stream.
     pub stream_id: String,
+}
+
+/// Who holds the subscription's connection.
+#[derive(Debug)]
+enum Connection {
+    Own(TcpStream),
+    Process(Child),
 }
 
 impl Framework {
@@ -73,6 +81,51 @@ impl Framework {
                 }
             }
         });
+        Framework::subscribed(leader, Connection::Own(connection), events, stream_id)
+    }
+
+    /// Subscribes with a whole call, from a process of its own that a test can kill.
+    pub fn subscribe_in_process(leader: SocketAddr, call: &Value) -> Framework {
+        let script = crate::crate_folder().join("clients/subscriber.py");
+        let mut child = Command::new(crate::programs::python())
+            .arg("-B")
+            .arg(script)
+            .arg(leader.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let mut input = child.stdin.take().expect("its input is a pipe");
+        input
+            .write_all(call.to_string().as_bytes())
+            .expect("it reads the call");
+        drop(input);
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        let first = lines.next().and_then(Result::ok);
+        let first: Value = first
+            .and_then(|line| serde_json::from_str(&line).ok())
+            .expect("the subscription is accepted");
+        let stream_id = first["stream_id"].as_str().unwrap_or_default().to_owned();
+        let (sender, events) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Ok(event) = serde_json::from_str(&line) else {
+                    break;
+                };
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        Framework::subscribed(leader, Connection::Process(child), events, stream_id)
+    }
+
+    fn subscribed(
+        leader: SocketAddr,
+        connection: Connection,
+        events: Receiver<Value>,
+        stream_id: String,
+    ) -> Framework {
         let mut framework = Framework {
             leader,
             connection,
@@ -87,6 +140,17 @@ impl Framework {
             .expect("SUBSCRIBED names the framework")
             .to_owned();
         framework
+    }
+
+    /// `kill -9` of the process that holds the subscription; returns when it is gone. Its id stays usable.
+    pub fn kill(&mut self) {
+        match &mut self.connection {
+            Connection::Process(child) => {
+                child.kill().expect("it can be killed");
+                child.wait().expect("it ends");
+            }
+            Connection::Own(_) => panic!("this framework has no process of its own"),
+        }
     }
 
     /// Sends a call; `framework_id` and the stream id are filled in.
@@ -190,7 +254,15 @@ impl Framework {
 
 impl Drop for Framework {
     fn drop(&mut self) {
-        self.connection.shutdown(Shutdown::Both).ok();
+        match &mut self.connection {
+            Connection::Own(connection) => {
+                connection.shutdown(Shutdown::Both).ok();
+            }
+            Connection::Process(child) => {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        }
     }
 }
 

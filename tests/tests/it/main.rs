@@ -3,8 +3,10 @@
 //! Nothing here knows our types. A test starts a cluster ([`tepui_tests::cluster`]), speaks to it as its users would, and
 //! waits for what it should show. What may differ from the recordings is listed in data files, each with its reason.
 
+mod cli;
 mod clients;
 mod errors;
 mod hostile;
+mod killed;
 mod recordings;
 mod replay;
