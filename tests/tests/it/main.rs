@@ -5,6 +5,7 @@
 
 mod cli;
 mod clients;
+mod conversations;
 mod errors;
 mod hostile;
 mod killed;
