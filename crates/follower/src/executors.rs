@@ -17,7 +17,7 @@ use crate::{
 };
 use tepui_model::{ExecutorId, FrameworkId, RequestId, StreamId, container::ContainerId};
 use tepui_protocol::v1::{
-    TaskState,
+    CheckStatusInfo, TaskState, check_info,
     executor::{
         Call, Event,
         call::{Subscribe, Type},
@@ -347,5 +347,32 @@ fn validate_update(call: &Call) -> Result<(), String> {
             "Received TASK_STAGING from executor {executor} of framework {framework} which is not allowed"
         ));
     }
-    Ok(())
+    status
+        .check_status
+        .as_ref()
+        .map_or(Ok(()), validate_check_status)
+}
+
+fn validate_check_status(status: &CheckStatusInfo) -> Result<(), String> {
+    let Some(kind) = status
+        .r#type
+        .and_then(|t| check_info::Type::try_from(t).ok())
+    else {
+        return Err("CheckStatusInfo must specify 'type'".to_owned());
+    };
+    let (there, field) = match kind {
+        check_info::Type::Command => (status.command.is_some(), "command"),
+        check_info::Type::Http => (status.http.is_some(), "http"),
+        check_info::Type::Tcp => (status.tcp.is_some(), "tcp"),
+        check_info::Type::Unknown => {
+            return Err("'UNKNOWN' is not a valid check's status type".to_owned());
+        }
+    };
+    if there {
+        return Ok(());
+    }
+    let check = kind.as_str_name();
+    Err(format!(
+        "Expecting '{field}' to be set for {check} check's status"
+    ))
 }

@@ -24,7 +24,7 @@ impl Leader {
         if let Err(error) = validate::call::operator(&call) {
             let message = match via {
                 Via::V1 => format!("Failed to validate master::Call: {error}"),
-                Via::Endpoint => error.to_owned(),
+                Via::Endpoint => error,
             };
             return self.refuse(request, 400, message);
         }
@@ -41,6 +41,11 @@ impl Leader {
                     .map(|gone| FollowerId::from(&gone.agent_id));
                 self.operator_mark_gone(request, id.as_ref());
             }
+            Type::DrainAgent | Type::DeactivateAgent | Type::ReactivateAgent
+                if !self.names_known_follower(&call) =>
+            {
+                self.refuse(request, 400, "Unknown agent");
+            }
             other => {
                 // Quota, weights, reservations, volumes, maintenance and draining come later.
                 let name = other.as_str_name();
@@ -51,6 +56,16 @@ impl Leader {
                 self.refuse(request, 501, format!("{name} is not supported yet"));
             }
         }
+    }
+
+    /// Whether the agent to be drained, deactivated or reactivated is registered.
+    fn names_known_follower(&self, call: &master::Call) -> bool {
+        let id = match call.r#type() {
+            Type::DrainAgent => call.drain_agent.as_ref().map(|part| &part.agent_id),
+            Type::DeactivateAgent => call.deactivate_agent.as_ref().map(|part| &part.agent_id),
+            _ => call.reactivate_agent.as_ref().map(|part| &part.agent_id),
+        };
+        id.is_some_and(|id| self.state.follower(&FollowerId::from(id)).is_some())
     }
 
     fn operator_teardown(&mut self, request: RequestId, id: Option<&FrameworkId>) {

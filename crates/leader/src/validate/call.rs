@@ -1,6 +1,7 @@
 //! Whether a call carries what its type promises.
 
 use crate::status::is_uuid;
+use tepui_model::resources::validate_all;
 use tepui_protocol::v1::{master, scheduler};
 
 /// A scheduler call. The text goes behind `Failed to validate scheduler::Call: `.
@@ -98,8 +99,23 @@ fn details(call: &scheduler::Call) -> Result<(), String> {
 }
 
 /// An operator call, reads included. The text goes behind `Failed to validate master::Call: `.
-#[allow(deprecated)]
-pub fn operator(call: &master::Call) -> Result<(), &'static str> {
+pub fn operator(call: &master::Call) -> Result<(), String> {
+    carries_its_part(call).map_err(str::to_owned)?;
+    use master::call::Type;
+    let resources = match call.r#type() {
+        Type::ReserveResources => call.reserve_resources.as_ref().map(|part| &part.resources),
+        Type::UnreserveResources => call
+            .unreserve_resources
+            .as_ref()
+            .map(|part| &part.resources),
+        _ => None,
+    };
+    resources.map_or(Ok(()), |resources| {
+        validate_all(resources).map_err(|error| error.to_string())
+    })
+}
+
+fn carries_its_part(call: &master::Call) -> Result<(), &'static str> {
     use master::call::Type;
     // An unknown type reads like none, as it does in the reference.
     if call

@@ -14,6 +14,13 @@ fn operator_call(kind: master::call::Type) -> master::Call {
     call
 }
 
+fn error(status: u16, message: &str) -> Reply {
+    Reply::Error {
+        status,
+        message: message.to_owned(),
+    }
+}
+
 fn watch(cluster: &mut Cluster) -> tepui_model::StreamId {
     let (request, stream) = (cluster.request(), cluster.stream());
     cluster.handle(Input::OperatorSubscribe {
@@ -146,12 +153,60 @@ fn operators_tear_frameworks_down() {
 }
 
 #[test]
+fn agents_nobody_knows_are_not_drained_or_deactivated() {
+    use master::call::{DeactivateAgent, DrainAgent, ReactivateAgent, Type};
+    let mut cluster = Cluster::new();
+    let agent_id = v1::AgentId {
+        value: "nobody".to_owned(),
+    };
+    let calls = [
+        master::Call {
+            drain_agent: Some(DrainAgent {
+                agent_id: agent_id.clone(),
+                ..Default::default()
+            }),
+            ..operator_call(Type::DrainAgent)
+        },
+        master::Call {
+            deactivate_agent: Some(DeactivateAgent {
+                agent_id: agent_id.clone(),
+            }),
+            ..operator_call(Type::DeactivateAgent)
+        },
+        master::Call {
+            reactivate_agent: Some(ReactivateAgent { agent_id }),
+            ..operator_call(Type::ReactivateAgent)
+        },
+    ];
+    for call in calls {
+        assert_eq!(cluster.operator(call), error(400, "Unknown agent"));
+    }
+}
+
+#[test]
+fn resources_to_be_reserved_must_be_resources() {
+    use master::call::{ReserveResources, Type};
+    let mut cluster = Cluster::new();
+    let negative = v1::Resource {
+        name: "cpus".to_owned(),
+        r#type: v1::value::Type::Scalar.into(),
+        scalar: Some(v1::value::Scalar { value: -1.0 }),
+        ..Default::default()
+    };
+    let call = master::Call {
+        reserve_resources: Some(ReserveResources {
+            resources: vec![negative],
+            ..Default::default()
+        }),
+        ..operator_call(Type::ReserveResources)
+    };
+    let text = "Failed to validate master::Call: Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0";
+    assert_eq!(cluster.operator(call), error(400, text));
+}
+
+#[test]
 fn what_is_not_there_yet_says_its_name() {
     let mut cluster = Cluster::new();
-    let error = |status: u16, message: &str| Reply::Error {
-        status,
-        message: message.to_owned(),
-    };
     assert_eq!(
         cluster.operator(operator_call(master::call::Type::UpdateQuota)),
         error(

@@ -7,12 +7,12 @@ use crate::{
     files::{Files, FilesError},
     http::{
         ContentType, Request, Response,
-        media::{self, AgentAccept},
+        media::{self, AgentAccept, AgentContent},
         response,
     },
 };
 use std::time::Duration;
-use tepui_follower::{io::Input, read, view::View};
+use tepui_follower::{io::Input, read, validate, view::View};
 use tepui_model::container::ContainerId;
 use tepui_protocol::v1::agent::{
     self,
@@ -29,28 +29,13 @@ pub(super) async fn call(service: &FollowerService, request: Request) -> Respons
     if request.method != http::Method::POST {
         return response::method_not_allowed(&["POST"], &request.method);
     }
-    let prepared = media::decode_call::<agent::Call>(&request).and_then(|call| {
-        validate(&call)?;
-        Ok((call, media::agent_accept(&request)?))
-    });
-    let (call, accept) = match prepared {
+    let (call, content_type) = match prepare(&request) {
         Ok(prepared) => prepared,
         Err(refusal) => return refusal,
     };
-    let content_type = match accept {
-        AgentAccept::Message(content_type) => content_type,
-        // None of the calls that stream is built yet; they are refused by name whatever is accepted.
-        AgentAccept::RecordIo(content_type) if streams(call.r#type()) => content_type,
-        AgentAccept::RecordIo(_) => {
-            let name = call.r#type().as_str_name();
-            return response::text(
-                406,
-                format!("Streaming response is not supported for {name} calls"),
-            );
-        }
-    };
     tracing::debug!(call = call.r#type().as_str_name(), remote = %request.remote, "operator call");
     match call.r#type() {
+        C::Unknown => response::plain_error(http::StatusCode::NOT_IMPLEMENTED),
         C::GetLoggingLevel => {
             let level = service.logging.level();
             let answer = agent::Response {
@@ -71,30 +56,43 @@ pub(super) async fn call(service: &FollowerService, request: Request) -> Respons
     }
 }
 
-fn streams(call: C) -> bool {
-    matches!(
-        call,
-        C::LaunchNestedContainerSession | C::AttachContainerOutput
-    )
-}
-
-/// What the shell's own calls need to be there (`src/slave/validation.cpp`); the core validates
-/// what it decides.
-fn validate(call: &agent::Call) -> Result<(), Response> {
-    let missing = |field: &str| {
-        let text = format!("Failed to validate agent::Call: Expecting '{field}' to be present");
-        Err(response::text(400, text))
-    };
-    if call.r#type.is_none() {
-        return missing("type");
+/// The call and how to answer it, checked in the reference's order (`Http::api` and `Http::_api` of
+/// `src/slave/http.cpp`).
+fn prepare(request: &Request) -> Result<(agent::Call, ContentType), Response> {
+    let content = media::agent_content(request)?;
+    let accept = media::agent_accept(request)?;
+    let call = media::decode_agent_call(request, content)?;
+    validate::operator(&call)
+        .map_err(|error| response::text(400, format!("Failed to validate agent::Call: {error}")))?;
+    let kind = call.r#type();
+    let name = kind.as_str_name();
+    let input = kind == C::AttachContainerInput;
+    match content {
+        AgentContent::RecordIo(_) if !input => {
+            let text = format!(
+                "Streaming 'Content-Type' application/recordio is not supported for {name} call"
+            );
+            return Err(response::text(415, text));
+        }
+        AgentContent::Message(_) if input => {
+            let text =
+                format!("Expecting 'Content-Type' to be application/recordio for {name} call");
+            return Err(response::text(415, text));
+        }
+        AgentContent::RecordIo(_) | AgentContent::Message(_) => {}
     }
-    match call.r#type() {
-        C::GetMetrics if call.get_metrics.is_none() => missing("get_metrics"),
-        C::SetLoggingLevel if call.set_logging_level.is_none() => missing("set_logging_level"),
-        C::ListFiles if call.list_files.is_none() => missing("list_files"),
-        C::ReadFile if call.read_file.is_none() => missing("read_file"),
-        C::ReadLog if call.read_log.is_none() => missing("read_log"),
-        _ => Ok(()),
+    let streams = matches!(
+        kind,
+        C::LaunchNestedContainerSession | C::AttachContainerOutput
+    );
+    match accept {
+        AgentAccept::RecordIo(_) if !streams => {
+            let text = format!("Streaming response is not supported for {name} call");
+            Err(response::text(406, text))
+        }
+        AgentAccept::Message(content_type) | AgentAccept::RecordIo(content_type) => {
+            Ok((call, content_type))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Request, Response, request::weight, response::text};
 use bytes::Bytes;
 use prost::{Message, Name};
-use tepui_protocol::{json, wire};
+use tepui_protocol::{json, recordio, v1::agent, wire};
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -129,6 +129,88 @@ pub fn decode_call<T: Message + Name + Default>(request: &Request) -> Result<T, 
     }
 }
 
+/// How the body of a follower's operator call is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentContent {
+    /// One message.
+    Message(ContentType),
+    /// `application/recordio` of messages written this way; the first is the call.
+    RecordIo(ContentType),
+}
+
+/// `Content-Type` and `Message-Content-Type` of a follower's operator call (`Http::api` of
+/// `src/slave/http.cpp`).
+pub fn agent_content(request: &Request) -> Result<AgentContent, Response> {
+    const MESSAGE: &str = "message-content-type";
+    let name = request
+        .header("content-type")
+        .ok_or_else(|| text(400, "Expecting 'Content-Type' to be present"))?;
+    if let Some(content_type) = ContentType::from_name(name) {
+        if request.headers.contains_key(MESSAGE) {
+            return Err(text(
+                415,
+                "Expecting 'Message-Content-Type' to be not set for non-streaming requests",
+            ));
+        }
+        return Ok(AgentContent::Message(content_type));
+    }
+    let name = name.split(';').next().unwrap_or_default().trim();
+    if !name.eq_ignore_ascii_case(RECORDIO) {
+        return Err(text(
+            415,
+            format!("Expecting 'Content-Type' of {JSON} or {PROTOBUF} or {RECORDIO}"),
+        ));
+    }
+    let inner = request.header(MESSAGE).ok_or_else(|| {
+        text(
+            400,
+            "Expecting 'Message-Content-Type' to be set for streaming requests",
+        )
+    })?;
+    ContentType::from_name(inner)
+        .map(AgentContent::RecordIo)
+        .ok_or_else(|| {
+            text(
+                415,
+                format!("Expecting 'Message-Content-Type' of {JSON} or {PROTOBUF}"),
+            )
+        })
+}
+
+/// Reads a follower's operator call; its texts are not those of the other APIs (`deserialize` of
+/// `src/common/http.hpp`).
+pub fn decode_agent_call(
+    request: &Request,
+    content: AgentContent,
+) -> Result<agent::Call, Response> {
+    let (content_type, body) = match content {
+        AgentContent::Message(content_type) => (content_type, request.body.clone()),
+        AgentContent::RecordIo(content_type) => (content_type, first_record(&request.body)?),
+    };
+    match content_type {
+        ContentType::Protobuf => {
+            wire::decode(body).map_err(|_| text(400, "Failed to parse body into a protobuf object"))
+        }
+        ContentType::Json => json::decode(&body).map_err(|error| {
+            let prefix = match error.is_syntax() {
+                true => "Failed to parse body into JSON: ",
+                false => "",
+            };
+            text(400, format!("{prefix}{error}"))
+        }),
+    }
+}
+
+fn first_record(body: &Bytes) -> Result<Bytes, Response> {
+    let mut records = Vec::new();
+    let read = recordio::Decoder::new(body.len()).decode(body, &mut records);
+    match (records.into_iter().next(), read) {
+        (Some(first), _) => Ok(first),
+        (None, Err(error)) => Err(text(400, error.to_string())),
+        (None, Ok(())) => Err(text(400, "Received EOF while reading request body")),
+    }
+}
+
 /// Writes a message.
 pub fn encode<T: Message + Name>(content_type: ContentType, message: &T) -> Bytes {
     match content_type {
@@ -199,6 +281,41 @@ mod tests {
             "Application/JSON; charset=utf-8",
         )]));
         assert_eq!(known.ok(), Some(ContentType::Json));
+    }
+
+    #[test]
+    fn agents_also_read_record_streams_that_name_their_messages_type() {
+        let recordio = ("content-type", "application/recordio");
+        let json = ("content-type", "application/json");
+        let inner = ("message-content-type", "application/json");
+        for (headers, expected) in [
+            (&[][..], 400),
+            (&[("content-type", "text/plain")], 415),
+            (&[json], 200),
+            (&[json, inner], 415),
+            (&[recordio], 400),
+            (&[recordio, ("message-content-type", "text/plain")], 415),
+            (&[recordio, inner], 200),
+        ] {
+            assert_eq!(status(agent_content(&request(headers))), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_record_of_a_stream_is_the_call() {
+        let call = |body: &'static [u8]| {
+            let mut request = request(&[]);
+            request.body = Bytes::from_static(body);
+            decode_agent_call(&request, AgentContent::RecordIo(ContentType::Json))
+        };
+        let read = call(b"20\n{\"type\":\"GET_STATE\"}3\n{}").ok();
+        assert_eq!(
+            read.map(|call| call.r#type()),
+            Some(agent::call::Type::GetState)
+        );
+        for wrong in [&b""[..], b"5\n{}", b"x\n{}", b"1\n{"] {
+            assert_eq!(status(call(wrong)), 400);
+        }
     }
 
     #[test]

@@ -61,9 +61,15 @@ impl Request {
             .unwrap_or_default()
     }
 
-    /// A parameter of a form sent as the body (`frameworkId=…`).
-    pub fn form(&self, name: &str) -> Option<String> {
-        parameter(std::str::from_utf8(&self.body).ok()?, name)
+    /// The parameters of a form sent as the body (`frameworkId=…`), or what is wrong with it.
+    pub fn form(&self) -> Result<BTreeMap<String, String>, String> {
+        let body = std::str::from_utf8(&self.body).map_err(|error| error.to_string())?;
+        for part in body.split(['&', ';', '=']) {
+            if percent_decode(part).is_none() {
+                return Err(malformed_escape(part));
+            }
+        }
+        Ok(pairs(body).collect())
     }
 
     /// Whether the response may be gzip (`Accept-Encoding`, RFC 9110 section 12.5.3): named, or
@@ -89,6 +95,23 @@ pub(super) fn weight(header: &str, name: &str) -> Option<f64> {
         let q = parts.find_map(|part| part.strip_prefix("q="));
         Some(q.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
     })
+}
+
+/// `query::decode` of `3rdparty/libprocess/src/http.cpp`.
+fn malformed_escape(part: &str) -> String {
+    let bytes = part.as_bytes();
+    let wrong = (0..bytes.len()).find(|&at| {
+        let digits = bytes.get(at + 1..at + 3);
+        bytes[at] == b'%' && !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit))
+    });
+    match wrong {
+        Some(at) => {
+            let escape: String = part[at..].chars().take(3).collect();
+            format!("Malformed % escape in '{part}': '{escape}'")
+        }
+        // Every escape is one: together they are not UTF-8.
+        None => format!("'{part}' is not UTF-8"),
+    }
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {
@@ -139,6 +162,26 @@ mod tests {
         assert_eq!(request.query("offset").as_deref(), Some("2"));
         assert_eq!(request.query("flag").as_deref(), Some(""));
         assert_eq!(request.query("length"), None);
+    }
+
+    #[test]
+    fn forms_with_a_broken_escape_are_no_forms() {
+        for (body, expected) in [
+            (&b""[..], Ok(None)),
+            (b"b=1", Ok(None)),
+            (b"a=x%2Fy+z&b=1", Ok(Some("x/y z".to_owned()))),
+            (b"a=%4", Err("Malformed % escape in '%4': '%4'".to_owned())),
+            (
+                "b=x%é".as_bytes(),
+                Err("Malformed % escape in 'x%é': '%é'".to_owned()),
+            ),
+            (b"a=%ff", Err("'%ff' is not UTF-8".to_owned())),
+        ] {
+            let mut request = request("/x", &[]);
+            request.body = Bytes::copy_from_slice(body);
+            let read = request.form().map(|mut form| form.remove("a"));
+            assert_eq!(read, expected);
+        }
     }
 
     #[test]

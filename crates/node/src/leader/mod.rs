@@ -8,10 +8,12 @@
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API: what the shell answers, what the view answers, what the core decides |
 //! | `reads` | the one place where answers are computed from a view |
+//! | `forms` | older endpoints that take a posted form |
 //! | `facts` | who this leader is: id, address, capabilities |
 
 mod core_loop;
 mod facts;
+mod forms;
 mod journal;
 mod operator;
 mod reads;
@@ -217,7 +219,12 @@ impl LeaderHandle {
     pub async fn shutdown(self) -> Result<(), LeaderError> {
         // Fails if the thread ended by itself; it says why below.
         let _ = self.stop.send(());
-        let ended = self.ended.await.unwrap_or(Err(LeaderError::Core));
+        // What [`Self::failed`] has taken already cannot be awaited again.
+        let ended = if self.ended.is_terminated() {
+            Ok(())
+        } else {
+            self.ended.await.unwrap_or(Err(LeaderError::Core))
+        };
         self.server.stop().await;
         self.links.close();
         if tokio::time::timeout(FLUSH_TIMEOUT, self.links_end.wait())

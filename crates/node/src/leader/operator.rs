@@ -228,7 +228,13 @@ pub(super) async fn teardown(service: &LeaderService, request: Request) -> Respo
     if request.method != http::Method::POST {
         return response::method_not_allowed(&["POST"], &request.method);
     }
-    let Some(value) = request.form("frameworkId") else {
+    let mut form = match request.form() {
+        Ok(form) => form,
+        Err(error) => {
+            return response::text(400, format!("Unable to decode query string: {error}"));
+        }
+    };
+    let Some(value) = form.remove("frameworkId") else {
         return response::text(
             400,
             "Missing 'frameworkId' query parameter in the request body",

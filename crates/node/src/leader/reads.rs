@@ -5,7 +5,7 @@
 
 use crate::{
     clock::Clock,
-    http::{Request, media, stream::Record},
+    http::{Request, Response, media, response, stream::Record},
     system,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,8 +17,8 @@ use tepui_protocol::v1::master;
 pub(super) struct ViewEndpoint {
     /// Its name for `tepui_leader::read`.
     name: &'static str,
-    /// Whether another method than GET means to change something.
-    get_only: bool,
+    /// Methods that are served; none where any method reads.
+    methods: &'static [&'static str],
 }
 
 /// Paths of the endpoints that show the view.
@@ -30,30 +30,35 @@ pub(super) const ENDPOINTS: [(&str, ViewEndpoint); 11] = [
     ("/tasks", reads("tasks")),
     ("/roles", reads("roles")),
     ("/flags", reads("flags")),
-    ("/quota", changes("quota")),
-    ("/weights", changes("weights")),
-    ("/maintenance/schedule", changes("maintenance/schedule")),
+    ("/quota", changes("quota", &["GET", "POST", "DELETE"])),
+    ("/weights", changes("weights", &["GET", "PUT"])),
+    (
+        "/maintenance/schedule",
+        changes("maintenance/schedule", &["GET", "POST"]),
+    ),
     ("/maintenance/status", reads("maintenance/status")),
 ];
 
 const fn reads(name: &'static str) -> ViewEndpoint {
-    ViewEndpoint {
-        name,
-        get_only: false,
-    }
+    ViewEndpoint { name, methods: &[] }
 }
 
-const fn changes(name: &'static str) -> ViewEndpoint {
-    ViewEndpoint {
-        name,
-        get_only: true,
-    }
+const fn changes(name: &'static str, methods: &'static [&'static str]) -> ViewEndpoint {
+    ViewEndpoint { name, methods }
 }
 
 impl ViewEndpoint {
-    /// Whether the request only reads; those that change something come with the resource model.
-    pub(super) fn answers(self, request: &Request) -> bool {
-        !self.get_only || matches!(request.method, http::Method::GET | http::Method::HEAD)
+    /// The answer to a request that does not read; those that change something come with the
+    /// resource model.
+    pub(super) fn refusal(self, request: &Request) -> Option<Response> {
+        let method = &request.method;
+        if self.methods.is_empty() || matches!(*method, http::Method::GET | http::Method::HEAD) {
+            return None;
+        }
+        Some(match self.methods.contains(&method.as_str()) {
+            true => response::text(501, format!("{method} /{} is not supported yet", self.name)),
+            false => response::method_not_allowed(self.methods, method),
+        })
     }
 
     /// The document.

@@ -1,6 +1,7 @@
 //! Routes of a leader, and the requests that are neither operator calls nor reads of the view.
 
 use super::{
+    forms::{self, FormEndpoint},
     operator,
     reads::{self, ViewEndpoint},
 };
@@ -36,6 +37,7 @@ enum Endpoint {
     Help,
     Files(FilesEndpoint),
     View(ViewEndpoint),
+    Form(FormEndpoint),
 }
 
 const ENDPOINTS: [(&str, Endpoint); 10] = [
@@ -71,7 +73,9 @@ impl LeaderService {
     ) -> Self {
         let files_endpoints = FILES_ENDPOINTS.map(|(path, which)| (path, Endpoint::Files(which)));
         let views = reads::ENDPOINTS.map(|(path, which)| (path, Endpoint::View(which)));
-        let routes = ENDPOINTS.into_iter().chain(files_endpoints).chain(views);
+        let forms = forms::ENDPOINTS.map(|(path, which)| (path, Endpoint::Form(which)));
+        let routes = ENDPOINTS.into_iter().chain(files_endpoints);
+        let routes = routes.chain(views).chain(forms);
         Self {
             inbox,
             files,
@@ -89,8 +93,8 @@ impl LeaderService {
 
     /// Off the threads that serve everybody: a large cluster's state takes a while to write.
     async fn view_endpoint(&self, endpoint: ViewEndpoint, request: Request) -> Response {
-        if !endpoint.answers(&request) {
-            return response::text(501, "Not supported yet: this leader cannot change it");
+        if let Some(refusal) = endpoint.refusal(&request) {
+            return refusal;
         }
         let view = self.view();
         let read = move || {
@@ -197,11 +201,13 @@ impl Service for LeaderService {
                 let files = FILES_ENDPOINTS.iter().map(|(path, _)| *path);
                 let all = paths
                     .chain(files)
-                    .chain(reads::ENDPOINTS.iter().map(|(path, _)| *path));
+                    .chain(reads::ENDPOINTS.iter().map(|(path, _)| *path))
+                    .chain(forms::ENDPOINTS.iter().map(|(path, _)| *path));
                 common::help(&all.collect::<Vec<_>>())
             }
             Endpoint::Files(which) => common::files(&self.files, which, request).await,
             Endpoint::View(which) => self.view_endpoint(which, request).await,
+            Endpoint::Form(which) => which.answer(&self.view(), &request),
         }
     }
 

@@ -144,8 +144,16 @@ async fn wrong_requests_get_the_references_texts() {
     let dir = tempfile::tempdir().expect("a directory");
     let leader = start(dir.path()).await;
     let mut client = Raw::connect(leader.address).await;
+    const BROKEN_FORM: &str = "Unable to decode query string: Malformed % escape in '%4': '%4'";
+    const UNKNOWN_AGENT: &str = "No agent found with specified ID";
     let text = "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.";
-    for path in ["/api/v1/scheduler", "/api/v1", "/teardown"] {
+    for path in [
+        "/api/v1/scheduler",
+        "/api/v1",
+        "/teardown",
+        "/reserve",
+        "/machine/up",
+    ] {
         let response = get(&mut client, path).await;
         assert_eq!((response.status, response.text()), (405, text));
         assert_eq!(response.header("allow"), Some("POST"));
@@ -233,12 +241,15 @@ async fn wrong_requests_get_the_references_texts() {
             400,
             "No framework found with specified ID",
         ),
+        ("/quota", "", "{", 501, "POST /quota is not supported yet"),
+        ("/reserve", "", "slaveId=%4", 400, BROKEN_FORM),
+        ("/reserve", "", "slaveId=x&resources=[]", 400, UNKNOWN_AGENT),
         (
-            "/quota",
-            "",
-            "{",
+            "/machine/down",
+            JSON,
+            "[]",
             501,
-            "Not supported yet: this leader cannot change it",
+            "POST /machine/down is not supported yet",
         ),
     ] {
         let response = post(&mut client, path, headers, body).await;
