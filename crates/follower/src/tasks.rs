@@ -174,20 +174,27 @@ impl Follower {
     pub(crate) fn resume_pending(&mut self, removed: &std::path::Path, fx: &mut Effects) {
         let mut ready = Vec::new();
         for (id, framework) in &mut self.frameworks {
-            for launch in std::mem::take(&mut framework.pending) {
-                let mut launch = launch;
+            for launch in &mut framework.pending {
                 launch.waits_for.remove(removed);
-                if launch.waits_for.is_empty() {
-                    ready.push((id.clone(), launch));
-                } else {
-                    framework.pending.push(launch);
-                }
+            }
+            if framework.pending.iter().any(|l| l.waits_for.is_empty()) {
+                ready.push(id.clone());
             }
         }
-        for (id, launch) in ready {
-            self.touch(&id);
-            self.start(launch, fx);
+        for id in ready {
+            // One by one: what still waits its turn keeps the framework from being forgotten when
+            // the one before it comes to nothing.
+            while let Some(launch) = self.next_resumed(&id) {
+                self.touch(&id);
+                self.start(launch, fx);
+            }
         }
+    }
+
+    fn next_resumed(&mut self, id: &FrameworkId) -> Option<PendingLaunch> {
+        let pending = &mut self.frameworks.get_mut(id)?.pending;
+        let at = pending.iter().position(|l| l.waits_for.is_empty())?;
+        Some(pending.remove(at))
     }
 
     /// Starts a launch whose framework is known.
