@@ -1,4 +1,4 @@
-//! Recorded conversations of schedulers, held again with our leader: every call as it was sent, in JSON and in protobuf,
+//! Recorded conversations of schedulers and of an executor, held again with our leader and follower: every call as it was sent, in JSON and in protobuf,
 //! with recorded ids exchanged for ours, and the same statuses, headers and events in the same order.
 //!
 //! Taken are the three clients of `basic` that ran one command task each: two speak protobuf, one JSON. Left out of them is
@@ -12,10 +12,12 @@ use std::net::{SocketAddr, TcpStream};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tepui_tests::cluster::Cluster;
 use tepui_tests::http::{Chunks, PATIENCE, Request, connect, read_head, read_record, send};
+use tepui_tests::scheduler::{Framework, launch};
 use tepui_tests::shape::differences;
+use tepui_tests::wait::eventually;
 
 use crate::recordings::{body_bytes, recording};
 
@@ -32,6 +34,98 @@ fn a_client_that_speaks_protobuf_has_the_recorded_conversation() {
 #[test]
 fn a_client_whose_task_fails_has_the_recorded_conversation() {
     Conversation::of("fails").hold();
+}
+
+/// The recorded executor of three tasks: its calls as they were sent, and what it hears of each.
+#[test]
+fn an_executor_that_speaks_protobuf_has_the_recorded_conversation() {
+    let lines = recording("basic.wire.jsonl");
+    let calls: Vec<&Value> = lines
+        .iter()
+        .filter(|line| {
+            line["kind"] == "request" && line["head"] == "POST /slave(1)/api/v1/executor HTTP/1.1"
+        })
+        .collect();
+    let accept = lines.iter().find(|line| {
+        line["body"]["type"] == "ACCEPT"
+            && line["body"]["framework_id"] == calls[0]["body"]["framework_id"]
+    });
+    let accept = &accept.expect("it was recorded")["body"]["accept"];
+
+    let cluster = Cluster::mixed();
+    let mut framework = Framework::subscribe(cluster.leader, "recorded");
+    let offer = framework.offer();
+    let mut tasks = accept["operations"][0]["launch"]["task_infos"].clone();
+    let tasks = tasks.as_array_mut().expect("tasks");
+    for task in tasks.iter_mut() {
+        task["agent_id"] = offer["agent_id"].clone();
+        task["executor"]["framework_id"]["value"] = framework.id.clone().into();
+        // The recorded program is not here: the test speaks for it.
+        task["executor"]["command"] = json!({"value": "sleep 3600"});
+    }
+    framework.must(launch(&offer, tasks.clone()));
+    let launched = eventually(PATIENCE, || {
+        let state = send(cluster.follower, &Request::get("/state"));
+        let state = state
+            .ok()
+            .map(|response| response.json())
+            .unwrap_or_default();
+        let queued = &state["frameworks"][0]["executors"][0]["queued_tasks"];
+        queued
+            .as_array()
+            .is_some_and(|queued| queued.len() == tasks.len())
+    });
+    assert!(launched, "the follower has started the executor");
+
+    let theirs = calls[0]["body"]["framework_id"]["value"]
+        .as_str()
+        .unwrap_or_default();
+    assert_eq!(theirs.len(), framework.id.len(), "ids are of one form");
+    let mut talk = Talk {
+        leader: cluster.follower,
+        exchanged: vec![(
+            theirs.as_bytes().to_vec(),
+            framework.id.clone().into_bytes(),
+        )],
+        stream: None,
+    };
+    let answer_to = |call: &Value| {
+        let at = lines
+            .iter()
+            .position(|line| line == call)
+            .unwrap_or_default();
+        let answers = |line: &&Value| line["kind"] == "response" && line["conn"] == call["conn"];
+        lines[at..]
+            .iter()
+            .find(answers)
+            .cloned()
+            .unwrap_or_default()
+    };
+    talk.subscribe(calls[0], &answer_to(calls[0]));
+    assert_eq!(talk.executor_event(), (1, None), "SUBSCRIBED");
+    for task in &*tasks {
+        let id = task["task_id"]["value"].as_str().map(str::to_owned);
+        assert_eq!(talk.executor_event(), (2, id), "LAUNCH");
+    }
+    let known = |call: &&&Value| {
+        let task = &call["body"]["update"]["status"]["task_id"];
+        call["body"]["type"] == "UPDATE" && tasks.iter().any(|own| own["task_id"] == *task)
+    };
+    let updates: Vec<_> = calls.iter().filter(known).collect();
+    assert!(
+        updates.len() >= 2 * tasks.len(),
+        "{} updates",
+        updates.len()
+    );
+    for call in updates {
+        talk.call(call, &answer_to(call));
+        let status = &call["body"]["update"]["status"];
+        let id = status["task_id"]["value"].as_str().map(str::to_owned);
+        assert_eq!(talk.executor_event(), (4, id), "ACKNOWLEDGED");
+        let state = status["state"].as_str().unwrap_or_default();
+        let told = framework.update(status["task_id"]["value"].as_str().unwrap_or_default());
+        assert_eq!(told["state"], state);
+    }
 }
 
 /// What was recorded of one scheduler, in order.
@@ -113,6 +207,7 @@ impl Conversation {
 
 /// Our side of it.
 struct Talk {
+    /// The leader, or an executor's follower.
     leader: SocketAddr,
     /// Recorded bytes and ours.
     exchanged: Vec<(Vec<u8>, Vec<u8>)>,
@@ -157,11 +252,12 @@ impl Talk {
         let mut reader = BufReader::new(connection);
         let (status, headers) = read_head(&mut reader).expect("the leader answers");
         same_head(status, &headers, answer);
+        // Executors get none; whether there is one was compared above.
         let id = headers
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case("Mesos-Stream-Id"))
             .map(|(_, id)| id.clone())
-            .expect("compared above");
+            .unwrap_or_default();
         let recorded_id = answer["headers"]["Mesos-Stream-Id"]
             .as_str()
             .unwrap_or_default();
@@ -184,12 +280,38 @@ impl Talk {
         assert_eq!(response.text(), answer["body"].as_str().unwrap_or_default());
     }
 
-    fn expect_event(&mut self, recorded: &Value) {
+    /// The type of an executor's next event that is no heartbeat, and the task it is about.
+    fn executor_event(&mut self) -> (u64, Option<String>) {
         let stream = self.stream.as_mut().expect("events come after SUBSCRIBE");
-        let record = read_record(&mut stream.events)
+        let event = read_record(&mut stream.events)
             .expect("the stream goes on")
             .expect("the stream does not end");
-        let ours = if stream.json {
+        let launched = field(&event, &[4, 1, 2, 1]);
+        let task = launched.or_else(|| field(&event, &[3, 1, 1]));
+        let task = task.map(|id| String::from_utf8_lossy(id).into_owned());
+        (number(&event, 1).unwrap_or_default(), task)
+    }
+
+    /// The next event, past offers of what an ended task has left: when those come depends on the allocation interval.
+    fn next_event(&mut self, recorded: &Value) -> (Vec<u8>, bool) {
+        let stream = self.stream.as_mut().expect("events come after SUBSCRIBE");
+        loop {
+            let record = read_record(&mut stream.events)
+                .expect("the stream goes on")
+                .expect("the stream does not end");
+            let ids = match stream.json {
+                true => Ids::of_json(&serde_json::from_slice(&record).expect("a JSON event")),
+                false => Ids::of_protobuf(&record),
+            };
+            if ids.kind != "OFFERS" || recorded["type"] != "UPDATE" {
+                return (record, stream.json);
+            }
+        }
+    }
+
+    fn expect_event(&mut self, recorded: &Value) {
+        let (record, json) = self.next_event(recorded);
+        let ours = if json {
             let ours: Value = serde_json::from_slice(&record).expect("a JSON event");
             let mut found = differences(recorded, &ours);
             // The recorded executor of a command is a process. Ours is none: there is a pid once the command runs.
