@@ -91,3 +91,8 @@ pub fn resources(text: &str) -> Result<Vec<proto::Resource>, Error> {
             reason: error.to_string(),
         })
 }
+
+/// The snippets of the guide are compiled with the tests, so that they stay true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/frameworks.md")]
+mod guide {}
