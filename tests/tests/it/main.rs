@@ -5,9 +5,11 @@
 
 mod cli;
 mod clients;
+mod containers;
 mod conversations;
 mod errors;
 mod hostile;
 mod killed;
+mod many;
 mod recordings;
 mod replay;
