@@ -624,10 +624,10 @@ async fn the_reads_answer_under_all_their_names() {
     let (status, text) = cluster.post("/slave(1)/api/v1", &call).await;
     assert_eq!(status, 400);
     assert!(text.contains("container_id.parent"), "{text}");
-    let call = json!({"type": "PRUNE_IMAGES"});
+    let call = json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "x"}}});
     let (status, text) = cluster.post("/slave(1)/api/v1", &call).await;
     assert_eq!(status, 501);
-    assert!(text.contains("PRUNE_IMAGES"), "{text}");
+    assert!(text.contains("LAUNCH_CONTAINER"), "{text}");
     assert_eq!(cluster.post("/api/v1", &json!({})).await.0, 400);
     assert_eq!(cluster.get("/nothing").await.0, 404);
     cluster.follower.shutdown().await;
