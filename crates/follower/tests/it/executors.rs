@@ -454,7 +454,13 @@ fn a_terminated_executor_may_still_subscribe_and_is_sent_away() {
 fn operator_calls_that_change_something_are_refused_by_name() {
     let mut w = World::registered();
     let call = agent::Call {
-        r#type: Some(agent::call::Type::PruneImages.into()),
+        r#type: Some(agent::call::Type::RemoveContainer.into()),
+        remove_container: Some(agent::call::RemoveContainer {
+            container_id: v1::ContainerId {
+                value: "c".into(),
+                ..Default::default()
+            },
+        }),
         ..Default::default()
     };
     w.step(Input::Operator {
@@ -476,5 +482,5 @@ fn operator_calls_that_change_something_are_refused_by_name() {
     else {
         panic!("{effects:?}")
     };
-    assert!(message.contains("PRUNE_IMAGES"), "{message}");
+    assert!(message.contains("REMOVE_CONTAINER"), "{message}");
 }
