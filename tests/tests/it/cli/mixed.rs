@@ -11,7 +11,7 @@ use tepui_tests::http::{Request, send};
 use tepui_tests::processes::{MARK, marked, new_mark};
 use tepui_tests::wait::eventually;
 
-/// Runs a command on a cluster whose state is below `state`; asserts that nothing stays.
+/// Runs a command on a cluster made for it; asserts its status and output, and that nothing stays.
 fn once(command: &str, code: i32, stdout: &str, stderr: &str) {
     let mark = new_mark();
     let outcome = run_with(&["mixed", command], &[(MARK, &mark)]).expect(code);

@@ -44,7 +44,6 @@ fn a_killed_follower_is_unreachable_and_a_new_one_takes_its_place() {
     let mark = new_mark();
     let unaware = json!([{"type": "MULTI_ROLE"}]);
     let (mut aware, old) = running(&cluster, "aware", json!({}), &mark);
-    aware.must(json!({"type": "DECLINE", "decline": {"offer_ids": []}}));
     release(&mut aware);
     let (mut unaware, _) = running(&cluster, "unaware", json!({"capabilities": unaware}), &mark);
     release(&mut unaware);
