@@ -576,6 +576,23 @@ mod tests {
     }
 
     #[test]
+    fn a_role_shows_its_own_flags_and_defaults() {
+        let tables = vec![leader::FLAGS, follower::FLAGS];
+        let args = ["--cluster=c".to_owned()];
+        let (settings, _) = Settings::resolve(tables, &args, |_| None, None).unwrap();
+        let (leads, follows) = (
+            settings.published(leader::FLAGS),
+            settings.published(follower::FLAGS),
+        );
+        assert_eq!(
+            (leads["cluster"].as_str(), follows.get("cluster")),
+            ("c", None)
+        );
+        assert_eq!(leads["http_authenticators"], "basic");
+        assert_eq!(follows.get("http_authenticators"), None);
+    }
+
+    #[test]
     fn no_table_names_a_flag_twice() {
         for tables in [
             vec![leader::FLAGS],

@@ -168,3 +168,13 @@ fn what_waits_for_a_container_that_nobody_knows_is_told_so() {
     };
     assert_eq!(ask(&mut w, wait), (refusal, no_effects()));
 }
+
+#[test]
+fn there_are_no_images_to_prune() {
+    let mut w = World::registered();
+    let prune = Call {
+        r#type: Some(Type::PruneImages.into()),
+        ..Default::default()
+    };
+    assert_eq!(ask(&mut w, prune), (Reply::Ok, no_effects()));
+}
