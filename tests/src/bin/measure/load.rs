@@ -75,7 +75,6 @@ impl Load {
     pub(crate) async fn launch(&self, offer: Offer, tasks: Vec<TaskInfo>) -> Result<(), Failure> {
         let at_once = Filters {
             refuse_seconds: Some(0.0),
-            ..Default::default()
         };
         let operations = if tasks.is_empty() {
             Vec::new()
