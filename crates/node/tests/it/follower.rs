@@ -624,7 +624,8 @@ async fn the_reads_answer_under_all_their_names() {
     let (status, text) = cluster.post("/slave(1)/api/v1", &call).await;
     assert_eq!(status, 400);
     assert!(text.contains("container_id.parent"), "{text}");
-    let call = json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "x"}}});
+    let call =
+        json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "x"}}});
     let (status, text) = cluster.post("/slave(1)/api/v1", &call).await;
     assert_eq!(status, 501);
     assert!(text.contains("LAUNCH_CONTAINER"), "{text}");
