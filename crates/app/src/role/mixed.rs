@@ -46,6 +46,10 @@ pub(super) async fn run(
             resolved.settings.set_default(port, "0".to_owned());
         }
     }
+    // There is one follower and its leader is up before it: no crowd to spread out.
+    resolved
+        .settings
+        .set_default("registration_backoff_factor", "50ms".to_owned());
     let mut signals = Signals::new()?;
     let mut nodes = Nodes::start(&resolved, &state.dir, verbosity, launcher).await?;
     let outcome = if once {
