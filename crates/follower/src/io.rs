@@ -1,6 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 use tepui_model::{
     RequestId, StreamId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
@@ -20,10 +20,12 @@ pub enum Input {
     Tick,
     /// Leader detection has news. `None`: nobody leads.
     LeaderDetected(Option<Pid>),
-    /// A libprocess message (from a leader; later from v0 executors).
+    /// A libprocess message, of a leader or a v0 executor driver.
     Peer {
-        /// Sender.
+        /// Sender, as it says.
         from: Pid,
+        /// Which of our processes it is for.
+        to: ProcessName,
         /// What it says.
         message: PeerMessage,
     },
@@ -123,10 +125,12 @@ pub enum Effect {
         /// With what.
         reply: Reply,
     },
-    /// One libprocess message from `slave(1)` at our address.
+    /// One libprocess message.
     Send {
         /// To whom.
         to: Pid,
+        /// The sending process at our address.
+        from: ProcessName,
         /// What.
         message: PeerMessage,
     },
@@ -175,6 +179,37 @@ pub enum Effect {
     },
     /// Worth a line in the log.
     Log(Notice),
+}
+
+/// A process of the follower: the name it sends under, and is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessName {
+    /// `slave(1)`
+    Follower,
+    /// `crammd5-authenticatee(N)`: the reference authenticates from a process of its own.
+    Authenticatee(u64),
+}
+
+impl fmt::Display for ProcessName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Follower => f.write_str("slave(1)"),
+            Self::Authenticatee(n) => write!(f, "crammd5-authenticatee({n})"),
+        }
+    }
+}
+
+impl ProcessName {
+    /// The process that a message's path names, if followers have such ones.
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "slave(1)" {
+            return Some(Self::Follower);
+        }
+        let number = name
+            .strip_prefix("crammd5-authenticatee(")?
+            .strip_suffix(')')?;
+        number.parse().ok().map(Self::Authenticatee)
+    }
 }
 
 /// Where an executor listens.

@@ -157,7 +157,11 @@ impl Follower {
         match input {
             Input::Tick => self.tick(fx),
             Input::LeaderDetected(leader) => self.leader_detected(leader, fx),
-            Input::Peer { from, message } => self.peer(from, message, fx),
+            Input::Peer {
+                from,
+                to: _,
+                message,
+            } => self.peer(from, message, fx),
             Input::LinkBroken { pid } => self.link_broken(pid, fx),
             Input::ExecutorSubscribe {
                 request,
@@ -350,6 +354,7 @@ impl Follower {
         if let Some(leader) = &self.leader {
             fx.push(Effect::Send {
                 to: leader.clone(),
+                from: crate::io::ProcessName::Follower,
                 message: message.into(),
             });
         }

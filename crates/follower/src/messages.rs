@@ -83,6 +83,7 @@ impl Follower {
         match &known.pid {
             Some(pid) => fx.push(crate::io::Effect::Send {
                 to: pid.clone(),
+                from: crate::io::ProcessName::Follower,
                 message: message.into(),
             }),
             None => self.send_leader(message, fx),

@@ -340,6 +340,7 @@ impl Follower {
     pub(crate) fn ping(&mut self, from: Pid, connected: bool, fx: &mut Effects) {
         fx.push(Effect::Send {
             to: from,
+            from: crate::io::ProcessName::Follower,
             message: i::PongSlaveMessage {}.into(),
         });
         if !connected && self.phase == Phase::Running {

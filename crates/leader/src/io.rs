@@ -1,6 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use tepui_model::{RequestId, StreamId};
 use tepui_protocol::{
     internal,
@@ -43,10 +43,12 @@ pub enum Input {
         /// Which.
         stream: StreamId,
     },
-    /// A libprocess message (followers; later v0 drivers).
+    /// A libprocess message, of a follower or a v0 scheduler driver.
     Peer {
-        /// Sender.
+        /// Sender, as it says.
         from: Pid,
+        /// Which of our processes it is for.
+        to: ProcessName,
         /// What it says.
         message: PeerMessage,
     },
@@ -132,7 +134,7 @@ pub enum Effect {
     Send {
         /// To whom.
         to: Pid,
-        /// Name of the sending process at our address: `master` or `slave-observer(N)`.
+        /// The sending process at our address.
         from: ProcessName,
         /// What.
         message: PeerMessage,
@@ -141,13 +143,44 @@ pub enum Effect {
     Log(Notice),
 }
 
-/// Name under which the leader sends.
+/// A process of the leader: the name it sends under, and is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessName {
     /// `master`
     Leader,
     /// `slave-observer(N)`: the reference pings each follower from a process of its own.
     Observer(u64),
+    /// `crammd5-authenticator-session(N)`: and authenticates each peer in one.
+    Authenticator(u64),
+}
+
+impl fmt::Display for ProcessName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leader => f.write_str("master"),
+            Self::Observer(n) => write!(f, "slave-observer({n})"),
+            Self::Authenticator(n) => write!(f, "crammd5-authenticator-session({n})"),
+        }
+    }
+}
+
+impl ProcessName {
+    /// The process that a message's path names, if leaders have such ones.
+    pub fn parse(name: &str) -> Option<Self> {
+        let numbered = |prefix: &str| -> Option<u64> {
+            let number = name
+                .strip_prefix(prefix)?
+                .strip_prefix('(')?
+                .strip_suffix(')')?;
+            number.parse().ok()
+        };
+        if name == "master" {
+            return Some(Self::Leader);
+        }
+        numbered("slave-observer")
+            .map(Self::Observer)
+            .or_else(|| numbered("crammd5-authenticator-session").map(Self::Authenticator))
+    }
 }
 
 /// Answer to a request.

@@ -152,7 +152,11 @@ impl Leader {
                 principal,
             } => self.call(request, stream_id, *call, principal),
             Input::StreamClosed { stream } => self.stream_closed(stream),
-            Input::Peer { from, message } => self.peer(from, message),
+            Input::Peer {
+                from,
+                to: _,
+                message,
+            } => self.peer(from, message),
             Input::LinkBroken { pid } => self.link_broken(&pid),
             Input::Operator {
                 request,

@@ -95,6 +95,7 @@ impl World {
     }
     pub(crate) fn leader_says(&mut self, message: impl Into<PeerMessage>) {
         self.step(Input::Peer {
+            to: tepui_follower::io::ProcessName::Follower,
             from: leader(),
             message: message.into(),
         });
@@ -122,7 +123,7 @@ impl World {
     /// Messages to the leader among the effects; the others are thrown away.
     pub(crate) fn take_sent(&mut self) -> Vec<PeerMessage> {
         let sent = |effect| match effect {
-            Effect::Send { to, message } if to == leader() => Some(message),
+            Effect::Send { to, message, .. } if to == leader() => Some(message),
             _ => None,
         };
         self.take().into_iter().filter_map(sent).collect()
@@ -366,7 +367,7 @@ pub(crate) fn describe(effect: &Effect) -> String {
         ),
         Effect::CloseStream { .. } => "close stream".into(),
         Effect::Reply { reply, .. } => format!("reply {reply:?}"),
-        Effect::Send { to, message } => format!("{} to {}", describe_message(message), to.name),
+        Effect::Send { to, message, .. } => format!("{} to {}", describe_message(message), to.name),
         Effect::StartLocalExecutor(local) => {
             format!("start local {}", local.info.executor_id.value)
         }

@@ -68,6 +68,7 @@ fn a_registration_of_somebody_else_is_ignored() {
         connection: None,
     };
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: "master@127.0.0.1:6666".parse().unwrap(),
         message: message.into(),
     });
@@ -80,6 +81,7 @@ fn a_ping_is_answered_to_its_sender() {
     let mut w = World::registered();
     let observer = "slave-observer(1)@127.0.0.1:5050".parse().unwrap();
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: observer,
         message: i::PingSlaveMessage { connected: true }.into(),
     });
@@ -91,6 +93,7 @@ fn a_leader_that_lost_us_gets_a_reregistration() {
     let mut w = World::registered();
     let observer: tepui_protocol::peer::Pid = "slave-observer(1)@127.0.0.1:5050".parse().unwrap();
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: observer,
         message: i::PingSlaveMessage { connected: false }.into(),
     });
@@ -162,6 +165,7 @@ fn reregistration_tells_a_new_leader_what_runs() {
         connection: None,
     };
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: new,
         message: answer.into(),
     });

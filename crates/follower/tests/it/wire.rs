@@ -62,7 +62,7 @@ fn world() -> World {
 
 fn sent(w: &mut World) -> Vec<PeerMessage> {
     let message = |effect| match effect {
-        Effect::Send { to, message } if to == recorded_leader() => Some(message),
+        Effect::Send { to, message, .. } if to == recorded_leader() => Some(message),
         _ => None,
     };
     w.take().into_iter().filter_map(message).collect()
@@ -105,6 +105,7 @@ fn a_recorded_launch_runs_and_its_update_is_forwarded_as_recorded() {
         connection: None,
     };
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: recorded_leader(),
         message: registered.into(),
     });
@@ -115,6 +116,7 @@ fn a_recorded_launch_runs_and_its_update_is_forwarded_as_recorded() {
     assert_eq!(sent(&mut w), [PeerMessage::UpdateSlave(theirs)]);
 
     w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
         from: recorded_leader(),
         message: PeerMessage::RunTask(run.clone()),
     });

@@ -111,6 +111,7 @@ fn followers_are_pinged_from_a_process_of_their_own() {
     cluster.leader.handle(
         cluster.now,
         Input::Peer {
+            to: tepui_leader::ProcessName::Leader,
             from: pid(1),
             message,
         },
@@ -160,6 +161,7 @@ fn bad_registrations_are_dropped_with_a_line_in_the_log() {
         cluster.leader.handle(
             cluster.now,
             Input::Peer {
+                to: tepui_leader::ProcessName::Leader,
                 from: pid(1),
                 message: message.into(),
             },

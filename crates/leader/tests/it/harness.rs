@@ -253,6 +253,7 @@ impl Cluster {
 
     pub(crate) fn peer(&mut self, from: &Pid, message: impl Into<PeerMessage>) {
         self.handle(Input::Peer {
+            to: tepui_leader::ProcessName::Leader,
             from: from.clone(),
             message: message.into(),
         });

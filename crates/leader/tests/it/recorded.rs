@@ -159,6 +159,7 @@ fn one_task_of_a_real_client_on_a_real_follower() {
             name => {
                 let message = PeerMessage::decode(name, line.bytes).expect("a recorded message");
                 Input::Peer {
+                    to: tepui_leader::ProcessName::Leader,
                     from: follower.clone(),
                     message,
                 }

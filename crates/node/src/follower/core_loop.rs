@@ -19,7 +19,10 @@ use std::{fs, path::PathBuf, sync::Arc};
 use tepui_executor::io::{Input as ExecutorInput, ProbeId, ProbeOutcome};
 use tepui_follower::{
     Follower,
-    io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, Level, LocalExecutor, Notice, Reply},
+    io::{
+        Checkpoint, Effect, Effects, ExecutorPeer, Input, Level, LocalExecutor, Notice,
+        ProcessName, Reply,
+    },
     view::View,
 };
 use tepui_journal::{Outbox, PersistEffect};
@@ -330,7 +333,10 @@ impl CoreLoop {
             }
             Effect::CloseStream { stream } => self.streams.close(stream),
             Effect::Reply { request, reply } => self.tray.reply(request, reply),
-            Effect::Send { to, message } => self.links.send("slave(1)", &to, &message),
+            Effect::Send { to, from, message } => match from {
+                ProcessName::Follower => self.links.send("slave(1)", &to, &message),
+                other => self.links.send(&other.to_string(), &to, &message),
+            },
             Effect::StartLocalExecutor(local) => self.start_local(*local),
             Effect::StopLocalExecutor { container } => self.locals.stop(&container),
             Effect::Launch(spec) => self.containers.launch(spec),

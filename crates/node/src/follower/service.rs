@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};
 use tepui_follower::{
-    io::{Input, Reply},
+    io::{Input, ProcessName, Reply},
     metrics, read,
     view::View,
 };
@@ -201,17 +201,14 @@ impl Service for FollowerService {
     }
 
     async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
-        let known = to == "slave(1)";
-        if known
-            && self
-                .inbox
-                .post(Input::Peer { from, message })
-                .await
-                .is_err()
-        {
+        let Some(to) = ProcessName::parse(to) else {
+            return false;
+        };
+        let input = Input::Peer { from, to, message };
+        if self.inbox.post(input).await.is_err() {
             tracing::debug!("dropped a message: the follower is stopping");
         }
-        known
+        true
     }
 }
 

@@ -227,10 +227,7 @@ impl CoreLoop {
             Effect::Reply { request, reply } => self.tray.reply(request, reply),
             Effect::Send { to, from, message } => match from {
                 ProcessName::Leader => self.links.send("master", &to, &message),
-                ProcessName::Observer(n) => {
-                    self.links
-                        .send(&format!("slave-observer({n})"), &to, &message);
-                }
+                other => self.links.send(&other.to_string(), &to, &message),
             },
             Effect::Log(notice) => log(&notice),
             // The outbox takes these two out.

@@ -15,7 +15,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use tepui_leader::{Input, Reply, View};
+use tepui_leader::{Input, ProcessName, Reply, View};
 use tepui_model::StreamId;
 use tepui_protocol::{
     peer::{PeerMessage, Pid},
@@ -212,16 +212,13 @@ impl Service for LeaderService {
     }
 
     async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
-        let known = to == "master" || to.starts_with("slave-observer(");
-        if known
-            && self
-                .inbox
-                .post(Input::Peer { from, message })
-                .await
-                .is_err()
-        {
+        let Some(to) = ProcessName::parse(to) else {
+            return false;
+        };
+        let input = Input::Peer { from, to, message };
+        if self.inbox.post(input).await.is_err() {
             tracing::debug!("dropped a message: the leader is stopping");
         }
-        known
+        true
     }
 }
