@@ -130,6 +130,7 @@ fn reregistration_tells_a_new_leader_what_runs() {
         tepui_follower::io::Effect::Send {
             to,
             message: PeerMessage::ReregisterSlave(m),
+            ..
         } if to == new => Some(m),
         _ => None,
     });
