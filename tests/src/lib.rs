@@ -8,6 +8,7 @@ pub mod binary;
 pub mod cluster;
 pub mod commands;
 pub mod http;
+pub mod libprocess;
 pub mod processes;
 pub mod programs;
 pub mod scheduler;
