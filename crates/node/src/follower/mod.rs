@@ -31,7 +31,7 @@ use crate::{
     fetcher::{FetchOptions, Fetcher, http::HttpClient, http::Trust},
     files::Files,
     http::{Limits, Server, stream::Streams},
-    net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen},
+    net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen, Transport},
     pending::{INBOX_INPUTS, Inbox},
     random,
 };
@@ -77,6 +77,8 @@ pub struct FollowerOptions {
     pub limits: Limits,
     /// Limits of links to peers.
     pub links: LinkOptions,
+    /// What carries connections, in and out.
+    pub transport: Transport,
 }
 
 impl FollowerOptions {
@@ -101,6 +103,7 @@ impl FollowerOptions {
             log_level: Box::new(()),
             limits: Limits::default(),
             links: LinkOptions::default(),
+            transport: Transport::plain(),
         }
     }
 }
@@ -164,7 +167,13 @@ impl FollowerNode {
         let (inner, inner_queue) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Handle::current();
         let broken = tell(&inner, Inner::Broken);
-        let (links, links_end) = Links::new(address, options.links, runtime.clone(), broken);
+        let (links, links_end) = Links::new(
+            address,
+            options.links,
+            options.transport.clone(),
+            runtime.clone(),
+            broken,
+        );
         let fetcher = Fetcher::new(options.fetch, HttpClient::new(Trust::System));
         let (containers, containers_end) =
             Containers::start(options.launcher, fetcher, tell(&inner, Inner::News))
@@ -222,7 +231,12 @@ impl FollowerNode {
         };
         let logging = Logging::new(options.log_level);
         let service = service::FollowerService::new(inbox, view, files, logging, facts);
-        let server = Server::start(listener, options.limits, Arc::new(service));
+        let server = Server::start(
+            listener,
+            options.transport,
+            options.limits,
+            Arc::new(service),
+        );
         tracing::info!(%address, "following");
         Ok(FollowerHandle {
             address,

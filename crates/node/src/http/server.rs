@@ -6,6 +6,7 @@ use super::{
     guard::{Busy, BusyBody, Guarded},
     response,
 };
+use crate::net::Transport;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -50,9 +51,20 @@ pub struct Server {
 
 impl Server {
     /// Serves connections to `listener` until stopped.
-    pub fn start<S: Service>(listener: TcpListener, limits: Limits, service: Arc<S>) -> Self {
+    pub fn start<S: Service>(
+        listener: TcpListener,
+        transport: Transport,
+        limits: Limits,
+        service: Arc<S>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, Arc::new(limits), service, stopped));
+        let task = tokio::spawn(accept(
+            listener,
+            transport,
+            Arc::new(limits),
+            service,
+            stopped,
+        ));
         Self { stop, task }
     }
 
@@ -66,6 +78,7 @@ impl Server {
 
 async fn accept<S: Service>(
     listener: TcpListener,
+    transport: Transport,
     limits: Arc<Limits>,
     service: Arc<S>,
     mut stopped: watch::Receiver<bool>,
@@ -86,6 +99,7 @@ async fn accept<S: Service>(
             Ok((stream, remote)) => {
                 let connection = Connection {
                     remote,
+                    transport: transport.clone(),
                     limits: limits.clone(),
                     service: service.clone(),
                     stopped: stopped.clone(),
@@ -110,6 +124,7 @@ async fn accept<S: Service>(
 
 struct Connection<S> {
     remote: SocketAddr,
+    transport: Transport,
     limits: Arc<Limits>,
     service: Arc<S>,
     stopped: watch::Receiver<bool>,
@@ -117,14 +132,15 @@ struct Connection<S> {
 
 impl<S: Service> Connection<S> {
     async fn serve(mut self, stream: TcpStream) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(remote = %self.remote, %error, "connection lost");
-            return;
-        }
-        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
-            tracing::debug!(remote = %self.remote, %error, "no keepalive");
-        }
+        let accepted = self.transport.accept(stream);
+        let accepted = tokio::time::timeout(self.limits.first_byte_timeout, accepted).await;
+        let stream = match accepted.unwrap_or(Err(std::io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(remote = %self.remote, %error, "connection lost");
+                return;
+            }
+        };
         let (stream, activity) = Guarded::new(stream, self.limits.clone());
         let (remote, limits, service) = (self.remote, self.limits.clone(), self.service.clone());
         let handler = service_fn(move |request| {

@@ -25,7 +25,7 @@ use crate::{
     disk::registry::{Registry, RegistryError, RegistryFile},
     files::Files,
     http::{Limits, Server, stream::Streams},
-    net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen},
+    net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen, Transport},
     pending::{INBOX_INPUTS, Inbox},
     random,
 };
@@ -65,6 +65,8 @@ pub struct LeaderOptions {
     pub limits: Limits,
     /// Limits of links to peers.
     pub links: LinkOptions,
+    /// What carries connections, in and out.
+    pub transport: Transport,
 }
 
 impl LeaderOptions {
@@ -82,6 +84,7 @@ impl LeaderOptions {
             log_level: Box::new(()),
             limits: Limits::default(),
             links: LinkOptions::default(),
+            transport: Transport::plain(),
         }
     }
 }
@@ -139,10 +142,16 @@ impl LeaderNode {
         let (streams, closed) = Streams::new(options.limits.stream_bytes_max);
         let (broken_tx, broken) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Handle::current();
-        let (links, links_end) = Links::new(address, options.links, runtime, move |pid| {
-            // Nobody listens once the leader stops.
-            let _ = broken_tx.send(pid);
-        });
+        let (links, links_end) = Links::new(
+            address,
+            options.links,
+            options.transport.clone(),
+            runtime,
+            move |pid| {
+                // Nobody listens once the leader stops.
+                let _ = broken_tx.send(pid);
+            },
+        );
         let (records, written, registry) = journal::start(registry).map_err(LeaderError::Thread)?;
         let (stop, stopped) = oneshot::channel();
         let core_loop = core_loop::CoreLoop::new(
@@ -183,7 +192,7 @@ impl LeaderNode {
             Logging::new(options.log_level),
             clock,
         ));
-        let server = Server::start(listener, options.limits, service);
+        let server = Server::start(listener, options.transport, options.limits, service);
         Ok(LeaderHandle {
             address,
             server,

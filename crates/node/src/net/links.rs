@@ -8,6 +8,7 @@
 //! A peer that does not read costs itself: its queue is bounded in bytes, a full one breaks its
 //! link, and nobody else's messages wait.
 
+use super::{Stream, Transport};
 use rustc_hash::FxHashMap;
 use std::{
     collections::BTreeSet,
@@ -23,11 +24,7 @@ use tepui_protocol::{
     peer::{PeerMessage, Pid},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     runtime::Handle,
     sync::mpsc,
     task::AbortHandle,
@@ -68,6 +65,7 @@ struct Shared {
     /// Our announced address: the address part of every sender.
     address: SocketAddr,
     options: LinkOptions,
+    transport: Transport,
     runtime: Handle,
     links: Mutex<LinkMap>,
     broken: Box<dyn Fn(Pid) + Send + Sync>,
@@ -97,6 +95,7 @@ impl Links {
     pub fn new(
         address: SocketAddr,
         options: LinkOptions,
+        transport: Transport,
         runtime: Handle,
         broken: impl Fn(Pid) + Send + Sync + 'static,
     ) -> (Self, LinksEnd) {
@@ -104,6 +103,7 @@ impl Links {
         let shared = Shared {
             address,
             options,
+            transport,
             runtime,
             links: Mutex::default(),
             broken: Box::new(broken),
@@ -238,7 +238,7 @@ impl LinkTask {
     async fn run(mut self) {
         let result = match self.connect().await {
             Ok(stream) => {
-                let (mut reader, writer) = stream.into_split();
+                let (mut reader, writer) = tokio::io::split(stream);
                 tokio::select! {
                     result = self.write(writer) => match result {
                         // Closing while answers arrive would reset the connection and could take
@@ -257,22 +257,12 @@ impl LinkTask {
         self.shared.forget(self.address, self.generation);
     }
 
-    async fn connect(&self) -> std::io::Result<TcpStream> {
-        let stream = timeout(
-            self.shared.options.connect_timeout,
-            TcpStream::connect(self.address),
-        )
-        .await??;
-        stream.set_nodelay(true)?;
-        // A machine that vanished is noticed even when nothing is sent.
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(30))
-            .with_interval(Duration::from_secs(10));
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        Ok(stream)
+    async fn connect(&self) -> std::io::Result<Stream> {
+        let patience = self.shared.options.connect_timeout;
+        self.shared.transport.connect(self.address, patience).await
     }
 
-    async fn write(&mut self, mut writer: OwnedWriteHalf) -> std::io::Result<()> {
+    async fn write(&mut self, mut writer: WriteHalf<Stream>) -> std::io::Result<()> {
         while let Some(frame) = self.queue.recv().await {
             let mut rest = &frame[..];
             while !rest.is_empty() {
@@ -290,7 +280,7 @@ impl LinkTask {
 }
 
 /// Reads until the peer closes.
-async fn discard(reader: &mut OwnedReadHalf) -> std::io::Result<()> {
+async fn discard(reader: &mut ReadHalf<Stream>) -> std::io::Result<()> {
     let mut buffer = [0; 512];
     while reader.read(&mut buffer).await? > 0 {}
     Ok(())

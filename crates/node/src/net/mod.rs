@@ -5,6 +5,8 @@
 
 mod address;
 mod links;
+mod transport;
 
 pub use address::{AdvertiseError, Advertised, Listen};
 pub use links::{LinkOptions, Links, LinksEnd};
+pub use transport::{Stream, Transport};

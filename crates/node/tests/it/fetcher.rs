@@ -17,6 +17,7 @@ use tepui_node::{
         http::{HttpClient, Trust},
     },
     http::{Limits, Request, Response, Server, Service, response},
+    net::Transport,
 };
 use tepui_protocol::{
     peer::{PeerMessage, Pid},
@@ -60,7 +61,12 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let content = Content(content.into_iter().collect());
-        let server = Server::start(listener, Limits::default(), Arc::new(content));
+        let server = Server::start(
+            listener,
+            Transport::plain(),
+            Limits::default(),
+            Arc::new(content),
+        );
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("sandbox")).expect("a sandbox");
         Self {

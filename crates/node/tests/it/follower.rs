@@ -9,7 +9,7 @@ use tepui_follower::Config;
 use tepui_node::{
     follower::{FollowerHandle, FollowerNode, FollowerOptions},
     http::{Limits, Server},
-    net::{LinkOptions, Links, LinksEnd, Listen},
+    net::{LinkOptions, Links, LinksEnd, Listen, Transport},
 };
 use tepui_protocol::{
     internal as i,
@@ -97,7 +97,13 @@ impl Cluster {
             name: "master".to_owned(),
             address,
         };
-        let (links, end) = Links::new(address, LinkOptions::default(), Handle::current(), |_| ());
+        let (links, end) = Links::new(
+            address,
+            LinkOptions::default(),
+            Transport::plain(),
+            Handle::current(),
+            |_| (),
+        );
         let listen = Listen::on(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut config = Config::new(address, "follower.test", work_dir.path());
         config.switch_user = false;

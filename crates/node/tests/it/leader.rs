@@ -6,7 +6,7 @@ use tepui_node::{
     disk::registry::{Registry, RegistryError, RegistryFile},
     http::{Limits, Server},
     leader::{LeaderError, LeaderHandle, LeaderNode, LeaderOptions},
-    net::{LinkOptions, Links, Listen},
+    net::{LinkOptions, Links, Listen, Transport},
 };
 use tepui_protocol::{
     internal, json,
@@ -418,7 +418,13 @@ async fn a_scheduler_subscribes_and_an_operator_sees_it() {
 /// A follower's address that hears what the leader sends.
 async fn follower() -> (SocketAddr, Messages, Server, Links) {
     let (address, messages, server) = serve(Limits::default()).await;
-    let (links, _end) = Links::new(address, LinkOptions::default(), Handle::current(), |_| {});
+    let (links, _end) = Links::new(
+        address,
+        LinkOptions::default(),
+        Transport::plain(),
+        Handle::current(),
+        |_| {},
+    );
     (address, messages, server, links)
 }
 

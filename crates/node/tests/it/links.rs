@@ -4,7 +4,7 @@ use crate::support::{PATIENCE, serve};
 use std::{net::SocketAddr, time::Duration};
 use tepui_node::{
     http::Limits,
-    net::{LinkOptions, Links, LinksEnd, Listen},
+    net::{LinkOptions, Links, LinksEnd, Listen, Transport},
 };
 use tepui_protocol::{internal, peer::PeerMessage, peer::Pid};
 use tokio::{io::AsyncReadExt, net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
@@ -16,9 +16,15 @@ fn ping(connected: bool) -> PeerMessage {
 fn links(options: LinkOptions) -> (Links, LinksEnd, mpsc::UnboundedReceiver<Pid>) {
     let (tell, broken) = mpsc::unbounded_channel();
     let address = SocketAddr::from(([127, 0, 0, 1], 5051));
-    let (links, end) = Links::new(address, options, Handle::current(), move |pid| {
-        tell.send(pid).expect("the test listens");
-    });
+    let (links, end) = Links::new(
+        address,
+        options,
+        Transport::plain(),
+        Handle::current(),
+        move |pid| {
+            tell.send(pid).expect("the test listens");
+        },
+    );
     (links, end, broken)
 }
 

@@ -3,9 +3,12 @@
 use crate::support::{PATIENCE, Raw};
 use std::{net::SocketAddr, sync::Arc, sync::Mutex};
 use tepui_model::StreamId;
-use tepui_node::http::{
-    ContentType, Limits, Request, Response, Server, Service, media,
-    stream::{ClosedStreams, Record, Streams},
+use tepui_node::{
+    http::{
+        ContentType, Limits, Request, Response, Server, Service, media,
+        stream::{ClosedStreams, Record, Streams},
+    },
+    net::Transport,
 };
 use tepui_protocol::{
     peer::{PeerMessage, Pid},
@@ -53,7 +56,7 @@ impl Rig {
         let (streams, closed) = Streams::new(bytes_max);
         let streams = Arc::new(Mutex::new(streams));
         let service = Arc::new(Opener(streams.clone()));
-        let _server = Server::start(listener, Limits::default(), service);
+        let _server = Server::start(listener, Transport::plain(), Limits::default(), service);
         Self {
             address,
             streams,

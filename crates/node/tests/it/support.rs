@@ -1,7 +1,10 @@
 //! A server with a scripted service, and raw connections to it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tepui_node::http::{Limits, Request, Response, Server, Service, response};
+use tepui_node::{
+    http::{Limits, Request, Response, Server, Service, response},
+    net::Transport,
+};
 use tepui_protocol::peer::{PeerMessage, Pid};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -47,7 +50,12 @@ pub(crate) async fn serve(limits: Limits) -> (SocketAddr, Messages, Server) {
     (
         address,
         received,
-        Server::start(listener, limits, Arc::new(Scripted { messages })),
+        Server::start(
+            listener,
+            Transport::plain(),
+            limits,
+            Arc::new(Scripted { messages }),
+        ),
     )
 }
 
