@@ -10,6 +10,7 @@ use crate::metadata::Metadata;
 pub(crate) const PURE: &[&str] = &[
     "tepui-protocol",
     "tepui-model",
+    "tepui-auth",
     "tepui-allocator",
     "tepui-leader",
     "tepui-follower",
@@ -65,12 +66,21 @@ const IMPURE: &[(&str, &str)] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("tepui-protocol", &[]),
     ("tepui-model", &["tepui-protocol"]),
+    ("tepui-auth", &["tepui-model", "tepui-protocol"]),
     ("tepui-allocator", &["tepui-model", "tepui-protocol"]),
     (
         "tepui-leader",
-        &["tepui-allocator", "tepui-model", "tepui-protocol"],
+        &[
+            "tepui-allocator",
+            "tepui-auth",
+            "tepui-model",
+            "tepui-protocol",
+        ],
     ),
-    ("tepui-follower", &["tepui-model", "tepui-protocol"]),
+    (
+        "tepui-follower",
+        &["tepui-auth", "tepui-model", "tepui-protocol"],
+    ),
     ("tepui-executor", &["tepui-model", "tepui-protocol"]),
     ("tepui-coordination", &["tepui-model", "tepui-protocol"]),
     ("tepui-journal", &["tepui-model", "tepui-protocol"]),
@@ -79,6 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tepui-node",
         &[
             "tepui-allocator",
+            "tepui-auth",
             "tepui-containers",
             "tepui-coordination",
             "tepui-executor",
@@ -94,6 +105,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tepui-sim",
         &[
             "tepui-allocator",
+            "tepui-auth",
             "tepui-coordination",
             "tepui-executor",
             "tepui-follower",
@@ -106,6 +118,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tepui-app",
         &[
+            "tepui-auth",
             "tepui-client",
             "tepui-containers",
             "tepui-follower",

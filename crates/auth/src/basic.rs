@@ -1,0 +1,31 @@
+//! The header `Authorization: Basic` (RFC 7617), read and written.
+
+use crate::credentials::{Credential, Secret};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
+
+/// Scheme of the header.
+pub const SCHEME: &str = "Basic";
+
+/// What a header claims: nothing is checked yet. `None` when it is not of this scheme or malformed.
+///
+/// The secret is all that follows the first colon; the reference refuses secrets that hold one.
+pub fn parse(header: &str) -> Option<Credential> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
+    }
+    let decoded = Zeroizing::new(STANDARD.decode(rest.trim()).ok()?);
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let principal = std::str::from_utf8(&decoded[..colon]).ok()?;
+    let secret = Secret::new(decoded[colon + 1..].to_vec());
+    Some(Credential::new(principal, secret))
+}
+
+/// The header that `credential`'s holder sends.
+pub fn header(credential: &Credential) -> String {
+    let mut text = Zeroizing::new(credential.principal.as_bytes().to_vec());
+    text.push(b':');
+    text.extend_from_slice(credential.secret.expose());
+    format!("{SCHEME} {}", STANDARD.encode(text.as_slice()))
+}
