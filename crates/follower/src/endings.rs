@@ -9,7 +9,7 @@ use crate::{
     executors::plain,
     gc::Sandbox,
     info,
-    io::{Effect, Effects, ExecutorPeer},
+    io::{Effect, Effects},
     launch::attachments,
     paths,
     state::{ExecutorKey, Termination, id_proto},
@@ -125,7 +125,7 @@ impl Follower {
         executor.state = ExecutorState::Terminated;
         executor.nested_pids.clear();
         let (container, kind) = (executor.container.clone(), executor.kind);
-        let peer = executor.peer.take();
+        let connection = executor.connection.take();
         let how = status.map_or_else(
             || "ended with unknown status".to_owned(),
             |status| status.to_string(),
@@ -136,10 +136,7 @@ impl Follower {
         );
         self.counters.executors_terminated += 1;
         self.containers.remove(&container);
-        if let Some(ExecutorPeer::Stream(stream)) = peer {
-            self.streams.remove(&stream);
-            fx.push(Effect::CloseStream { stream });
-        }
+        self.disconnected(connection, fx);
         if kind.is_local() {
             fx.push(Effect::StopLocalExecutor {
                 container: container.clone(),
@@ -304,16 +301,10 @@ impl Follower {
             reason: Reason::ExecutorRegistrationTimeout,
             message: format!("Executor did not register within {timeout}"),
         });
-        let hint = match executor.kind {
-            ExecutorKind::Custom => {
-                " (executors that speak libprocess, not HTTP, are not supported yet)"
-            }
-            _ => "",
-        };
         warn(
             fx,
             format!(
-                "Executor {} of framework {} did not register within {timeout}{hint}",
+                "Executor {} of framework {} did not register within {timeout}",
                 key.1, key.0
             ),
         );

@@ -5,10 +5,11 @@
 use crate::{
     Follower, Phase,
     config::EXECUTOR_HEARTBEAT_INTERVAL,
+    driver::Greeting,
     info,
-    io::{Effect, Effects, ExecutorPeer, Reply},
+    io::{Effect, Effects, Reply},
     reply,
-    state::ExecutorKey,
+    state::{Connection, ExecutorKey},
     status::{AgentStatus, Origin},
     tasks::dropped,
     timers::Timer,
@@ -16,15 +17,30 @@ use crate::{
     warn,
 };
 use tepui_model::{ExecutorId, FrameworkId, RequestId, StreamId, container::ContainerId};
-use tepui_protocol::v1::{
-    CheckStatusInfo, TaskState, check_info,
-    executor::{
-        Call, Event,
-        call::{Subscribe, Type},
-        event,
+use tepui_protocol::{
+    internal as i,
+    v1::{
+        CheckStatusInfo, TaskInfo, TaskState, check_info,
+        executor::{
+            Call, Event,
+            call::{Subscribe, Type},
+            event,
+        },
+        task_status::{Reason, Source},
     },
-    task_status::{Reason, Source},
 };
+
+/// What an executor says when it introduces itself, whichever API it speaks.
+#[derive(Debug)]
+pub(crate) struct Introduction {
+    pub(crate) greeting: Greeting,
+    /// Sent, and not acknowledged.
+    pub(crate) updates: Vec<i::StatusUpdate>,
+    /// Who acknowledgements of these go to.
+    pub(crate) origin: Origin,
+    /// Got, and without an acknowledged update.
+    pub(crate) tasks: Vec<TaskInfo>,
+}
 
 /// Status code and text.
 type Refusal = (u16, String);
@@ -41,12 +57,8 @@ impl Follower {
             Err((status, message)) => reply(fx, request, Reply::Error { status, message }),
             Ok(key) => {
                 fx.push(Effect::OpenStream { request, stream });
-                self.subscribe(
-                    &key,
-                    ExecutorPeer::Stream(stream),
-                    call.subscribe.unwrap_or_default(),
-                    fx,
-                );
+                let subscribe = self.introduction(&key, call.subscribe.unwrap_or_default());
+                self.subscribe(&key, Connection::Stream(stream), subscribe, fx);
             }
         }
     }
@@ -75,12 +87,8 @@ impl Follower {
         };
         let result = match call.r#type() {
             Type::Subscribe => {
-                self.subscribe(
-                    &key,
-                    ExecutorPeer::Local(container),
-                    call.subscribe.unwrap_or_default(),
-                    fx,
-                );
+                let subscribe = self.introduction(&key, call.subscribe.unwrap_or_default());
+                self.subscribe(&key, Connection::Local(container), subscribe, fx);
                 Ok(())
             }
             _ => self.admit(&call).and_then(|key| self.call(&key, call, fx)),
@@ -139,11 +147,24 @@ impl Follower {
         }
     }
 
-    fn subscribe(
+    fn introduction(&self, key: &ExecutorKey, subscribe: Subscribe) -> Introduction {
+        let updates = subscribe.unacknowledged_updates.into_iter();
+        Introduction {
+            greeting: Greeting::Subscribed,
+            updates: updates
+                .map(|update| self.executor_update(&key.0, update.status))
+                .collect(),
+            origin: Origin::Executor,
+            tasks: subscribe.unacknowledged_tasks,
+        }
+    }
+
+    /// An executor introduces itself, for the first time or once more.
+    pub(crate) fn subscribe(
         &mut self,
         key: &ExecutorKey,
-        peer: ExecutorPeer,
-        subscribe: Subscribe,
+        connection: Connection,
+        introduction: Introduction,
         fx: &mut Effects,
     ) {
         let ending = self.phase == Phase::Terminating
@@ -161,32 +182,15 @@ impl Follower {
                 fx,
                 format!("Executor {} subscribed too late: shutting it down", key.1),
             );
-            fx.push(Effect::Event {
-                to: peer.clone(),
-                event: Box::new(plain(event::Type::Shutdown)),
-            });
-            if let ExecutorPeer::Stream(stream) = peer {
+            self.send_to(&connection, key, plain(event::Type::Shutdown), fx);
+            if let Connection::Stream(stream) = connection {
                 fx.push(Effect::CloseStream { stream });
             }
             return;
         }
-        let container = executor.container.clone();
         executor.state = ExecutorState::Running;
-        let old = executor.peer.replace(peer.clone());
         let idle = !executor.ever_sent_task && executor.queued.is_empty();
-        self.timers
-            .cancel(&Timer::ExecutorRegistration(container.clone()));
-        if let Some(ExecutorPeer::Stream(old)) = old {
-            self.streams.remove(&old);
-            fx.push(Effect::CloseStream { stream: old });
-        }
-        if let ExecutorPeer::Stream(stream) = peer {
-            self.streams.insert(stream, container.clone());
-            self.timers.set(
-                Timer::ExecutorHeartbeat(container),
-                self.now + EXECUTOR_HEARTBEAT_INTERVAL,
-            );
-        }
+        self.connect(key, connection, fx);
         if idle {
             info(
                 fx,
@@ -197,18 +201,52 @@ impl Follower {
             );
             return self.shutdown_executor(key, fx);
         }
-        if let Some(event) = self.subscribed_event(key) {
-            self.send_executor(key, event, fx);
+        self.greet(key, introduction.greeting, fx);
+        for update in introduction.updates {
+            self.status_update(update, introduction.origin.clone(), fx);
         }
-        for update in &subscribe.unacknowledged_updates {
-            let update = self.executor_update(&key.0, update.status.clone());
-            self.status_update(update, Origin::Executor, fx);
-        }
-        self.drop_unseen_tasks(key, &subscribe, fx);
+        self.drop_unseen_tasks(key, &introduction.tasks, fx);
         self.send_queued(key, fx);
     }
 
-    fn subscribed_event(&self, key: &ExecutorKey) -> Option<Event> {
+    /// From here on the executor is reached this way, and no other.
+    fn connect(&mut self, key: &ExecutorKey, connection: Connection, fx: &mut Effects) {
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        let container = executor.container.clone();
+        let old = executor.connection.replace(connection.clone());
+        self.timers
+            .cancel(&Timer::ExecutorRegistration(container.clone()));
+        self.timers
+            .cancel(&Timer::ExecutorHeartbeat(container.clone()));
+        self.disconnected(old, fx);
+        match connection {
+            Connection::Stream(stream) => {
+                self.streams.insert(stream, container.clone());
+                self.timers.set(
+                    Timer::ExecutorHeartbeat(container),
+                    self.now + EXECUTOR_HEARTBEAT_INTERVAL,
+                );
+            }
+            Connection::Driver(driver) => self.add_driver(driver.pid, container),
+            Connection::Local(_) => {}
+        }
+    }
+
+    /// Nothing is expected on a connection any more.
+    pub(crate) fn disconnected(&mut self, connection: Option<Connection>, fx: &mut Effects) {
+        match connection {
+            Some(Connection::Stream(stream)) => {
+                self.streams.remove(&stream);
+                fx.push(Effect::CloseStream { stream });
+            }
+            Some(Connection::Driver(driver)) => drop(self.drivers.remove(&driver.pid)),
+            Some(Connection::Local(_)) | None => {}
+        }
+    }
+
+    pub(crate) fn subscribed_event(&self, key: &ExecutorKey) -> Option<Event> {
         let framework = self.frameworks.get(&key.0)?;
         let executor = framework.executors.get(&key.1)?;
         let subscribed = event::Subscribed {
@@ -224,7 +262,7 @@ impl Follower {
     }
 
     /// Tasks that were sent and that the executor does not know never reached it.
-    fn drop_unseen_tasks(&mut self, key: &ExecutorKey, subscribe: &Subscribe, fx: &mut Effects) {
+    fn drop_unseen_tasks(&mut self, key: &ExecutorKey, known: &[TaskInfo], fx: &mut Effects) {
         let Some(framework) = self.frameworks.get(&key.0) else {
             return;
         };
@@ -232,12 +270,7 @@ impl Follower {
             return;
         };
         let state = dropped(framework.partition_aware());
-        let seen = |id: &str| {
-            subscribe
-                .unacknowledged_tasks
-                .iter()
-                .any(|task| task.task_id.value == id)
-        };
+        let seen = |id: &str| known.iter().any(|task| task.task_id.value == id);
         let staging = executor
             .launched
             .iter()
@@ -269,7 +302,7 @@ impl Follower {
             return;
         };
         if let Some(executor) = self.executor_mut(&key) {
-            executor.peer = None;
+            executor.connection = None;
         }
     }
 

@@ -182,7 +182,7 @@ fn new_executor(
         container,
         sandbox,
         state: ExecutorState::Registering,
-        peer: None,
+        connection: None,
         pid: None,
         nested_pids: FxHashMap::default(),
         queued: IndexMap::new(),

@@ -10,6 +10,7 @@
 //! | RunTask, RunTaskGroup, KillTask | `tasks.rs` |
 //! | launching executors | `launch.rs` |
 //! | calls of executors | `executors.rs` |
+//! | messages of v0 executor drivers | `driver.rs` |
 //! | the end of executors and frameworks | `endings.rs` |
 //! | status updates, acknowledgements, retries | `status.rs` |
 //! | messages between frameworks and executors, framework updates | `messages.rs` |
@@ -21,6 +22,7 @@
 //! [`PendingLaunch`]: state::PendingLaunch
 
 pub mod config;
+mod driver;
 mod endings;
 pub mod environment;
 mod executors;
@@ -91,6 +93,8 @@ pub struct Follower {
     containers: FxHashMap<ContainerId, ExecutorKey>,
     /// Container of the executor behind each stream.
     streams: FxHashMap<StreamId, ContainerId>,
+    /// Container of the executor behind each v0 driver.
+    drivers: FxHashMap<Pid, ContainerId>,
     updates: status::Updates,
     gc: gc::Gc,
     timers: Timers,
@@ -138,6 +142,7 @@ impl Follower {
             completed_frameworks: QueueSync::default(),
             containers: FxHashMap::default(),
             streams: FxHashMap::default(),
+            drivers: FxHashMap::default(),
             updates: status::Updates::default(),
             gc: gc::Gc::new(config.gc_delay),
             timers: Timers::default(),
@@ -254,6 +259,7 @@ impl Follower {
                 .all(|container| self.containers.contains_key(container)),
             "stream of nobody"
         );
+        self.check_drivers();
         assert_eq!(self.frameworks.len(), self.frameworks_view.size());
         assert!(
             self.timers.len() <= 3 + 3 * executors + self.updates.len(),
@@ -302,18 +308,10 @@ impl Follower {
             M::ReconcileOperations(m) => self.reconcile_operations(&from, *m, fx),
             // What it acknowledges was dropped and is not waited for.
             M::AcknowledgeOperationStatus(_) => {}
-            M::RegisterExecutor(_)
-            | M::ReregisterExecutor(_)
-            | M::StatusUpdate(_)
-            | M::ExecutorToFramework(_) => {
-                let name = message_name(&message);
-                warn(
-                    fx,
-                    format!(
-                        "Ignoring {name} of {from}: executors that speak libprocess are not supported yet"
-                    ),
-                );
-            }
+            M::RegisterExecutor(m) => self.register_executor(from, *m, fx),
+            M::ReregisterExecutor(m) => self.reregister_executor(from, *m, fx),
+            M::StatusUpdate(m) => self.driver_update(from, *m, fx),
+            M::ExecutorToFramework(m) => self.driver_message(&from, *m, fx),
             other => warn(
                 fx,
                 format!(

@@ -110,6 +110,7 @@ impl Follower {
     }
 
     pub(crate) fn link_broken(&mut self, pid: Pid, fx: &mut Effects) {
+        self.driver_link_broken(&pid, fx);
         if self.leader.as_ref() == Some(&pid) && self.phase == Phase::Running {
             info(fx, format!("The link to the leader {pid} broke"));
             self.start_over(fx);

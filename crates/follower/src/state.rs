@@ -3,7 +3,7 @@
 
 use crate::{
     config::MAX_COMPLETED_TASKS_PER_EXECUTOR,
-    io::ExecutorPeer,
+    driver::Driver,
     view::{ExecutorKind, ExecutorState, ExecutorView, FrameworkView},
 };
 use indexmap::IndexMap;
@@ -15,7 +15,8 @@ use std::{
     sync::Arc,
 };
 use tepui_model::{
-    ExecutorId, FollowerId, FrameworkId, TaskId, container::ContainerId, tasks::is_terminal,
+    ExecutorId, FollowerId, FrameworkId, StreamId, TaskId, container::ContainerId,
+    tasks::is_terminal,
 };
 use tepui_protocol::{
     internal as i,
@@ -121,6 +122,17 @@ pub(crate) struct Termination {
     pub(crate) message: String,
 }
 
+/// How an executor is reached. Its API is all that differs between these (`driver.rs`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// It reads the HTTP stream of the v1 API.
+    Stream(StreamId),
+    /// It runs in this process, in this container.
+    Local(ContainerId),
+    /// It speaks libprocess: a v0 driver.
+    Driver(Driver),
+}
+
 /// One executor and its tasks.
 #[derive(Debug)]
 pub(crate) struct Executor {
@@ -130,7 +142,7 @@ pub(crate) struct Executor {
     pub(crate) container: ContainerId,
     pub(crate) sandbox: PathBuf,
     pub(crate) state: ExecutorState,
-    pub(crate) peer: Option<ExecutorPeer>,
+    pub(crate) connection: Option<Connection>,
     /// Process of its container in the host's namespace.
     pub(crate) pid: Option<u32>,
     /// Processes of containers nested in its own.

@@ -124,12 +124,15 @@ impl Updates {
 }
 
 /// Who an update comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// This follower.
     Follower,
     /// An executor, which hears of it when the update is safe.
     Executor,
+    /// A v0 driver. It hears of it, whichever executor the task belongs to: a driver sends an update
+    /// until that is acknowledged.
+    Driver(Pid),
 }
 
 /// What this follower has to say of a task.
@@ -241,10 +244,13 @@ impl Follower {
             .cloned();
         let Some(executor) = executor else {
             self.counters.valid_status_updates += 1;
+            if let Origin::Driver(pid) = &origin {
+                self.acknowledge_driver(pid, &update, fx);
+            }
             return self.enqueue_update(update, fx);
         };
         let key = (framework_id, executor);
-        if origin == Origin::Executor {
+        if origin != Origin::Follower {
             if update.status.state() == TaskState::TaskStaging {
                 warn(
                     fx,
@@ -265,8 +271,10 @@ impl Follower {
         update: &i::StatusUpdate,
         framework: &FrameworkId,
     ) -> Result<(), String> {
-        if update.uuid.is_none() {
-            return Err("it has no 'uuid'".to_owned());
+        match &update.uuid {
+            None => return Err("it has no 'uuid'".to_owned()),
+            Some(uuid) if uuid.len() != 16 => return Err("its 'uuid' is none".to_owned()),
+            Some(_) => {}
         }
         let own = self.id.as_ref().map(FollowerId::as_str);
         for id in [&update.slave_id, &update.status.agent_id] {
@@ -301,19 +309,23 @@ impl Follower {
                 format!("Ignoring a duplicate update of task {task}"),
             );
         } else {
-            self.apply_fresh_update(key, update, fx);
+            self.apply_fresh_update(key, update.clone(), fx);
         }
-        if origin == Origin::Executor {
-            let acknowledged = event::Acknowledged {
-                task_id: status.task_id,
-                uuid: status.uuid.unwrap_or_default(),
-            };
-            let event = Event {
-                r#type: Some(event::Type::Acknowledged.into()),
-                acknowledged: Some(acknowledged),
-                ..Default::default()
-            };
-            self.send_executor(key, event, fx);
+        match origin {
+            Origin::Follower => {}
+            Origin::Driver(pid) => self.acknowledge_driver(&pid, &update, fx),
+            Origin::Executor => {
+                let acknowledged = event::Acknowledged {
+                    task_id: status.task_id,
+                    uuid: status.uuid.unwrap_or_default(),
+                };
+                let event = Event {
+                    r#type: Some(event::Type::Acknowledged.into()),
+                    acknowledged: Some(acknowledged),
+                    ..Default::default()
+                };
+                self.send_executor(key, event, fx);
+            }
         }
     }
 
@@ -545,11 +557,8 @@ impl Follower {
 
     /// Sends an event to an executor that listens; events for others are lost, as in the reference.
     pub(crate) fn send_executor(&self, key: &ExecutorKey, event: Event, fx: &mut Effects) {
-        match self.executor(key).and_then(|e| e.peer.clone()) {
-            Some(to) => fx.push(Effect::Event {
-                to,
-                event: Box::new(event),
-            }),
+        match self.executor(key).and_then(|e| e.connection.clone()) {
+            Some(to) => self.send_to(&to, key, event, fx),
             None => {
                 let kind = event.r#type().as_str_name();
                 log(

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod drivers;
 mod executors;
 mod lifecycle;
 mod operator;
