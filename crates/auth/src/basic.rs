@@ -29,3 +29,45 @@ pub fn header(credential: &Credential) -> String {
     text.extend_from_slice(credential.secret.expose());
     format!("{SCHEME} {}", STANDARD.encode(text.as_slice()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (principal, secret) in [
+            ("ops", "o-secret"),
+            ("", ""),
+            ("a", "with:colon"),
+            ("ü", "ß"),
+        ] {
+            let credential = Credential::new(principal, Secret::from(secret));
+            assert_eq!(parse(&header(&credential)), Some(credential));
+        }
+    }
+
+    #[test]
+    fn the_header_of_the_recordings() {
+        let ops = Credential::new("ops", Secret::from("o-secret"));
+        assert_eq!(header(&ops), "Basic b3BzOm8tc2VjcmV0");
+        assert_eq!(parse("basic b3BzOm8tc2VjcmV0"), Some(ops));
+    }
+
+    #[test]
+    fn nonsense_claims_nothing() {
+        for text in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic %%%",
+            "Bearer abc",
+            "Basic b3Bz",
+            "Basic /w==",
+            "b3BzOng=",
+            "Basic /zo=",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -117,18 +117,53 @@ pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
 
+    const CHALLENGE: &[u8] = b"<1896.697170952@postoffice.reston.mci.net>";
+
     fn credentials() -> Credentials {
-        Credentials::parse("tim tanstaaftanstaaf\nname with space\n").unwrap_or_default()
+        let json = r#"{"credentials": [
+            {"principal": "tim", "secret": "tanstaaftanstaaf"},
+            {"principal": "with a space", "secret": "other"}
+        ]}"#;
+        Credentials::parse(json).expect("credentials")
     }
 
     #[test]
     fn the_vector_of_rfc_2195_holds() {
-        let challenge = b"<1896.697170952@postoffice.reston.mci.net>";
-        let right = response("tim", &Secret::from("tanstaaftanstaaf"), challenge);
+        let right = response("tim", &Secret::from("tanstaaftanstaaf"), CHALLENGE);
         assert_eq!(right, b"tim b913a602c7eda7a495b4e6e7334d3890");
-        assert_eq!(
-            verify(&credentials(), challenge, &right).as_deref(),
-            Ok("tim")
-        );
+        let verified = verify(&credentials(), CHALLENGE, &right);
+        assert_eq!(verified.as_deref(), Ok("tim"));
+    }
+
+    #[test]
+    fn principals_may_hold_spaces() {
+        let right = response("with a space", &Secret::from("other"), CHALLENGE);
+        let verified = verify(&credentials(), CHALLENGE, &right);
+        assert_eq!(verified.as_deref(), Ok("with a space"));
+    }
+
+    #[test]
+    fn a_digest_is_compared_as_a_whole() {
+        let right = response("tim", &Secret::from("tanstaaftanstaaf"), CHALLENGE);
+        let upper = String::from_utf8_lossy(&right).to_uppercase();
+        for wrong in [
+            &right[..right.len() - 1],
+            &[&right[..], b"0"].concat(),
+            b"tim ",
+            upper.as_bytes(),
+        ] {
+            let verified = verify(&credentials(), CHALLENGE, wrong);
+            assert_eq!(verified, Err(Refusal::Credentials));
+        }
+    }
+
+    #[test]
+    fn challenges_differ_by_counter_and_by_key() {
+        let now = Time::from_nanos(1_795_359_883_123_456_789);
+        let first = challenge(&[1; 32], 1, now, "vm");
+        assert!(first.ends_with(b".1795359883@vm>"));
+        assert_ne!(first, challenge(&[1; 32], 2, now, "vm"));
+        assert_ne!(first, challenge(&[2; 32], 1, now, "vm"));
+        assert_eq!(first, challenge(&[1; 32], 1, now, "vm"));
     }
 }

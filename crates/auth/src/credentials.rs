@@ -266,3 +266,92 @@ fn plain(text: &str) -> Result<Vec<Credential>, CredentialsError> {
 pub fn wipe(mut text: String) {
     text.zeroize();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Credentials::parse(text).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn both_forms_are_read() {
+        let json = r#" {"credentials": [{"principal": "a", "secret": "1"},
+            {"principal": "b b", "secret": "2 2"}]}"#;
+        let read = Credentials::parse(json).expect("JSON");
+        assert_eq!(read.len(), 2);
+        assert!(read.verify("a", b"1") && read.verify("b b", b"2 2"));
+        let plain = "# who may\n\n a\t1 \r\nb 2\n";
+        let read = Credentials::parse(plain).expect("lines");
+        assert!(read.verify("a", b"1") && read.verify("b", b"2"));
+        let one = Credential::parse(r#"{"principal": "a", "secret": "1"}"#);
+        assert_eq!(one, Credential::parse("a 1\n"));
+        assert_eq!(one, Ok(Credential::new("a", Secret::from("1"))));
+    }
+
+    #[test]
+    fn a_bare_object_is_a_list_of_one() {
+        let read = Credentials::parse(r#"{"credentials": {"principal": "a", "secret": "1"}}"#);
+        assert!(read.is_ok_and(|read| read.verify("a", b"1")));
+    }
+
+    #[test]
+    fn only_the_right_secret_of_a_known_principal_is_right() {
+        let read = Credentials::parse("a one\n").expect("lines");
+        assert!(read.verify("a", b"one"));
+        for (principal, secret) in [("a", "two"), ("a", ""), ("b", "one"), ("", "")] {
+            assert!(!read.verify(principal, secret.as_bytes()));
+        }
+        assert!(read.secret("b").is_none());
+    }
+
+    #[test]
+    fn the_last_of_two_secrets_holds() {
+        let read = Credentials::parse("a one\na two\n").expect("lines");
+        assert!(read.verify("a", b"two") && !read.verify("a", b"one"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_place_and_without_the_secret() {
+        assert_eq!(refusal(""), "no credentials in it");
+        assert_eq!(refusal("# nothing\n"), "no credentials in it");
+        assert_eq!(
+            refusal("a one\nb hushhush hushhush\n"),
+            "line 2: expected 'principal secret', found 3 word(s)"
+        );
+        assert_eq!(refusal("{}"), "no list 'credentials' in it");
+        assert_eq!(refusal("[1]"), "no list 'credentials' in it");
+        let missing =
+            r#"{"credentials": [{"principal": "a", "secret": "hushhush"}, {"principal": "b"}]}"#;
+        assert_eq!(refusal(missing), "'credentials[1].secret' is missing");
+        let number = r#"{"credentials": [{"principal": "a", "secret": 12345678}]}"#;
+        assert_eq!(refusal(number), "'credentials[0].secret' is not a string");
+        assert_eq!(
+            refusal(r#"{"credentials": ["hushhush"]}"#),
+            "'credentials[0]' is not an object"
+        );
+        let torn = r#"{"credentials": [{"principal": "a", "secret": "hushhush}]}"#;
+        let text = refusal(torn);
+        assert!(text.starts_with("not valid JSON: unexpected end at line 1"));
+        assert!(!text.contains("hush"));
+        let bare = r#"{"credentials": hushhush}"#;
+        assert!(!refusal(bare).contains("hush"));
+    }
+
+    #[test]
+    fn one_credential_is_wanted_and_not_several() {
+        let error = Credential::parse("a 1\nb 2\n").expect_err("several");
+        assert_eq!(error, CredentialsError::TooMany(2));
+        let error = Credential::parse(r#"{"principal": ""}"#).expect_err("no principal");
+        assert_eq!(error.to_string(), "'principal' is empty");
+    }
+
+    #[test]
+    fn nothing_printed_shows_a_secret() {
+        let read = Credentials::parse("a hushhush\n").expect("lines");
+        let credential = Credential::new("a", Secret::from("hushhush"));
+        assert_eq!(format!("{read:?}"), r#"["a"]"#);
+        assert!(!format!("{credential:?}").contains("hush"));
+    }
+}

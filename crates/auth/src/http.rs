@@ -184,3 +184,85 @@ fn harmless(text: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_nanos(1);
+
+    fn key() -> Arc<Secret> {
+        Arc::new(Secret::from("key"))
+    }
+
+    fn combined() -> Realm {
+        let credentials = Credentials::parse("ops o-secret\n").unwrap_or_default();
+        Realm::new(
+            "mesos-agent-executor",
+            vec![Scheme::Basic(Arc::new(credentials)), Scheme::Bearer(key())],
+        )
+    }
+
+    #[test]
+    fn any_of_several_schemes_lets_in() {
+        let basic = combined().check(Some("Basic b3BzOm8tc2VjcmV0"), NOW);
+        assert_eq!(
+            basic.map(|principal| principal.value),
+            Ok(Some("ops".into()))
+        );
+        let token = format!("Bearer {}", jwt::executor_token("F", "E", "C", &key()));
+        let bearer = combined().check(Some(&token), NOW).expect("a right token");
+        assert_eq!(bearer.value, None);
+        assert_eq!(bearer.claims["cid"], "C");
+    }
+
+    #[test]
+    fn refusals_of_several_schemes_are_put_together() {
+        let challenge = combined().check(None, NOW).expect_err("a challenge");
+        assert_eq!(
+            challenge.www_authenticate,
+            "Basic realm=\"mesos-agent-executor\",Bearer realm=\"mesos-agent-executor\""
+        );
+        assert_eq!(
+            challenge.body,
+            "\"Basic\" authenticator returned:\n401 Unauthorized.\n\n\
+             \"Bearer\" authenticator returned:\n401 Unauthorized."
+        );
+    }
+
+    #[test]
+    fn a_bad_token_is_told_why() {
+        let realm = Realm::new("r", vec![Scheme::Bearer(key())]);
+        let refusal = |header| {
+            let challenge = realm.check(Some(header), NOW).expect_err("a challenge");
+            assert_eq!(challenge.body, "401 Unauthorized.");
+            challenge.www_authenticate
+        };
+        let error = |text: &str| {
+            format!("Bearer realm=\"r\", error=\"invalid_token\", error_description=\"{text}\"")
+        };
+        assert_eq!(refusal("Bearer"), error("Malformed 'Authorization' header"));
+        assert_eq!(refusal("Basic abc"), error("Scheme 'Basic' unsupported"));
+        assert_eq!(
+            refusal("Bearer abc"),
+            error("Invalid JWT: Expected 3 components in token, got 1")
+        );
+        let empty = format!("Bearer {}", jwt::sign(&Claims::new(), &key()));
+        assert_eq!(refusal(&empty), error("JWT claims missing"));
+    }
+
+    #[test]
+    fn a_peers_words_cannot_break_the_header() {
+        let realm = Realm::new("r", vec![Scheme::Bearer(key())]);
+        let odd = "\r\nX:\"\u{fc}\" token";
+        let challenge = realm.check(Some(odd), NOW).expect_err("a challenge");
+        assert!(challenge.www_authenticate.is_ascii());
+        assert!(!challenge.www_authenticate.contains('\n'));
+        assert!(challenge.www_authenticate.contains("'??X:???' unsupported"));
+    }
+
+    #[test]
+    fn a_realm_without_schemes_lets_nobody_in() {
+        assert!(Realm::new("r", Vec::new()).check(None, NOW).is_err());
+    }
+}

@@ -169,3 +169,111 @@ fn check_expiry(payload: &Map<String, Value>, now: Time) -> Result<(), TokenErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_nanos(1_000_000_000_000);
+
+    fn key() -> Secret {
+        Secret::from("secret")
+    }
+
+    fn token(header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", ENGINE.encode(header), ENGINE.encode(payload));
+        let signature = hmac_sha256(key().expose(), signed.as_bytes());
+        format!("{signed}.{}", ENGINE.encode(signature))
+    }
+
+    #[test]
+    fn a_token_says_what_was_signed() {
+        let token = executor_token("F", "E", "C", &key());
+        let claims = verify(&token, &key(), NOW).expect("a right token");
+        let pairs: Vec<(&str, &str)> = claims
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(pairs, [("cid", "C"), ("eid", "E"), ("fid", "F")]);
+    }
+
+    #[test]
+    fn a_token_has_the_bytes_that_the_reference_gives_it() {
+        let claims = Claims::from([("foo".to_owned(), "bar".to_owned())]);
+        // {"alg":"HS256","typ":"JWT"} . {"foo":"bar"}, without padding.
+        assert!(
+            sign(&claims, &key())
+                .starts_with("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJmb28iOiJiYXIifQ.")
+        );
+    }
+
+    #[test]
+    fn nobody_else_can_sign_or_change_a_token() {
+        let token = executor_token("F", "E", "C", &key());
+        let other = Secret::from("other");
+        assert_eq!(verify(&token, &other, NOW), Err(TokenError::Signature));
+        let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+        parts[1] = ENGINE.encode(r#"{"fid":"G"}"#);
+        assert_eq!(
+            verify(&parts.join("."), &key(), NOW),
+            Err(TokenError::Signature)
+        );
+        parts[2].clear();
+        assert_eq!(
+            verify(&parts.join("."), &key(), NOW),
+            Err(TokenError::Signature)
+        );
+    }
+
+    #[test]
+    fn no_algorithm_but_ours_is_taken() {
+        for (header, error) in [
+            (r#"{"alg":"none"}"#, TokenError::Algorithm("none")),
+            (r#"{"alg":"RS256"}"#, TokenError::Algorithm("RS256")),
+            (
+                r#"{"alg":"hs256"}"#,
+                TokenError::UnknownAlgorithm("hs256".to_owned()),
+            ),
+            (r#"{"alg":1}"#, TokenError::AlgorithmText),
+            (r#"{"typ":"JWT"}"#, TokenError::NoAlgorithm),
+            (r#"{"alg":"HS256","typ":1}"#, TokenError::Type),
+            (r#"{"alg":"HS256","crit":[]}"#, TokenError::Critical),
+            ("[]", TokenError::Json("header")),
+        ] {
+            let token = token(header, r#"{"fid":"F"}"#);
+            assert_eq!(verify(&token, &key(), NOW), Err(error), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_token_holds_until_its_expiry() {
+        let header = r#"{"alg":"HS256"}"#;
+        let claims = verify(&token(header, r#"{"exp":1000,"x":"y"}"#), &key(), NOW);
+        assert_eq!(
+            claims.map(|claims| claims["exp"].clone()),
+            Ok("1000".to_owned())
+        );
+        let expired = verify(&token(header, r#"{"exp":999}"#), &key(), NOW);
+        assert_eq!(
+            expired.map_err(|error| error.to_string()),
+            Err("Token has expired: exp(999) < now(1000)".to_owned())
+        );
+        let odd = verify(&token(header, r#"{"exp":"soon"}"#), &key(), NOW);
+        assert_eq!(odd, Err(TokenError::ExpiryNumber));
+    }
+
+    #[test]
+    fn nonsense_is_no_token() {
+        assert_eq!(verify("", &key(), NOW), Err(TokenError::Components(1)));
+        assert_eq!(
+            verify("a.b.c.d", &key(), NOW),
+            Err(TokenError::Components(4))
+        );
+        assert_eq!(
+            verify("!.b.c", &key(), NOW),
+            Err(TokenError::Base64("header"))
+        );
+        let long = "a".repeat(TOKEN_BYTES_MAX + 1);
+        assert_eq!(verify(&long, &key(), NOW), Err(TokenError::TooLong));
+    }
+}
