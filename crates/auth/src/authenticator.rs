@@ -243,7 +243,7 @@ impl Authenticator {
 
     /// Whether an exchange for `pid` is under way. The reference holds back what it sends until the
     /// exchange is over.
-    pub fn is_authenticating(&self, pid: &Pid) -> bool {
+    pub fn is_pending(&self, pid: &Pid) -> bool {
         self.by_pid.contains_key(pid)
     }
 

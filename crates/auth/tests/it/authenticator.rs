@@ -41,7 +41,7 @@ fn right(challenge: &[u8]) -> PeerMessage {
 fn a_right_response_authenticates_the_process_it_is_for() {
     let mut leader = Leader::new();
     let challenge = challenged(&mut leader);
-    assert!(leader.0.is_authenticating(&pid(FOLLOWER)));
+    assert!(leader.0.is_pending(&pid(FOLLOWER)));
     let did = leader.say(1, PEER, right(&challenge));
     assert_eq!(
         did[1],
@@ -50,7 +50,7 @@ fn a_right_response_authenticates_the_process_it_is_for() {
             principal: "follower".into()
         }
     );
-    assert!(!leader.0.is_authenticating(&pid(FOLLOWER)));
+    assert!(!leader.0.is_pending(&pid(FOLLOWER)));
     assert_eq!(leader.0.next_deadline(), None);
 }
 
@@ -204,7 +204,7 @@ fn a_newer_attempt_replaces_the_older_one_without_a_word() {
         }]
     ));
     assert_eq!(leader.say(1, PEER, right(&challenge)), []);
-    assert!(leader.0.is_authenticating(&pid(FOLLOWER)));
+    assert!(leader.0.is_pending(&pid(FOLLOWER)));
 }
 
 #[test]
