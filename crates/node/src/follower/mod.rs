@@ -30,7 +30,7 @@ use crate::{
     containers::{Containers, ContainersEnd},
     fetcher::{FetchOptions, Fetcher, http::HttpClient, http::Trust},
     files::Files,
-    http::{Limits, Server, stream::Streams},
+    http::{Limits, Realms, Server, stream::Streams},
     net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen, Transport},
     pending::{INBOX_INPUTS, Inbox},
     random,
@@ -79,6 +79,8 @@ pub struct FollowerOptions {
     pub links: LinkOptions,
     /// What carries connections, in and out.
     pub transport: Transport,
+    /// Who may use which endpoint.
+    pub realms: Realms,
 }
 
 impl FollowerOptions {
@@ -104,6 +106,7 @@ impl FollowerOptions {
             limits: Limits::default(),
             links: LinkOptions::default(),
             transport: Transport::plain(),
+            realms: Realms::default(),
         }
     }
 }
@@ -230,7 +233,8 @@ impl FollowerNode {
             clock,
         };
         let logging = Logging::new(options.log_level);
-        let service = service::FollowerService::new(inbox, view, files, logging, facts);
+        let service =
+            service::FollowerService::new(inbox, view, files, logging, facts, options.realms);
         let server = Server::start(
             listener,
             options.transport,

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 use tepui_follower::{io::Input, read, validate, view::View};
-use tepui_model::container::ContainerId;
+use tepui_model::{container::ContainerId, effects::Principal};
 use tepui_protocol::v1::agent::{
     self,
     call::{Type as C, read_log::Source},
@@ -34,6 +34,7 @@ pub(super) async fn call(service: &FollowerService, request: Request) -> Respons
         Err(refusal) => return refusal,
     };
     tracing::debug!(call = call.r#type().as_str_name(), remote = %request.remote, "operator call");
+    let principal = request.principal_name();
     match call.r#type() {
         C::Unknown => response::plain_error(http::StatusCode::NOT_IMPLEMENTED),
         C::GetLoggingLevel => {
@@ -52,7 +53,7 @@ pub(super) async fn call(service: &FollowerService, request: Request) -> Respons
             response::ok()
         }
         C::ListFiles | C::ReadFile | C::ReadLog => files(service, call, content_type).await,
-        _ => read_or_ask(service, call, content_type).await,
+        _ => read_or_ask(service, call, content_type, principal).await,
     }
 }
 
@@ -204,6 +205,7 @@ async fn read_or_ask(
     service: &FollowerService,
     call: agent::Call,
     content_type: ContentType,
+    principal: Option<Principal>,
 ) -> Response {
     let (view, source) = (service.view(), service.facts.clone());
     let read = common::aside(move || {
@@ -226,7 +228,7 @@ async fn read_or_ask(
                 .ask(content_type, |request| Input::Operator {
                     request,
                     call,
-                    principal: None,
+                    principal,
                 })
                 .await
         }

@@ -4,7 +4,7 @@ use super::{facts::FactSource, operator};
 use crate::{
     common::{self, FILES_ENDPOINTS, FilesEndpoint, Logging},
     files::Files,
-    http::{ContentType, Request, Response, Routes, Service, media, response},
+    http::{Access, ContentType, Realms, Request, Response, Routes, Service, media, response},
     pending::{Answer, Inbox},
     random, system,
 };
@@ -34,6 +34,18 @@ enum Endpoint {
     Help,
     Files(FilesEndpoint),
     Document(Document),
+}
+
+impl Endpoint {
+    /// As the reference's routes have it (`Slave::initialize` in `src/slave/slave.cpp`).
+    fn access(self) -> Access {
+        match self {
+            Self::Health | Self::Version | Self::System | Self::Help => Access::Open,
+            Self::Operator | Self::LogLevel => Access::ReadWrite,
+            Self::Executor => Access::Api,
+            Self::Files(_) | Self::Document(_) => Access::ReadOnly,
+        }
+    }
 }
 
 /// What is computed from the view.
@@ -70,6 +82,7 @@ pub(super) struct FollowerService {
     pub(super) files: Arc<Files>,
     pub(super) logging: Arc<Logging>,
     pub(super) facts: FactSource,
+    realms: Realms,
     view: Arc<ArcSwap<View>>,
     routes: Routes<Endpoint>,
 }
@@ -81,6 +94,7 @@ impl FollowerService {
         files: Arc<Files>,
         logging: Arc<Logging>,
         facts: FactSource,
+        realms: Realms,
     ) -> Self {
         let files_endpoints = FILES_ENDPOINTS.map(|(path, which)| (path, Endpoint::Files(which)));
         let routes = ENDPOINTS.into_iter().chain(files_endpoints);
@@ -89,6 +103,7 @@ impl FollowerService {
             files,
             logging,
             facts,
+            realms,
             view,
             routes: Routes::new("slave(1)", routes),
         }
@@ -176,12 +191,16 @@ fn document(which: Document, view: &View, facts: &FactSource) -> Value {
 }
 
 impl Service for FollowerService {
-    async fn request(&self, request: Request) -> Response {
+    async fn request(&self, mut request: Request) -> Response {
         let path = request.path();
         let Some(endpoint) = self.routes.find(&without_alias(&path)) else {
             return response::not_found();
         };
         drop(path);
+        let now = self.facts.clock.now();
+        if let Err(refusal) = self.realms.admit(endpoint.access(), &mut request, now) {
+            return refusal;
+        }
         match endpoint {
             Endpoint::Operator => operator::call(self, request).await,
             Endpoint::Executor => self.executor(request).await,

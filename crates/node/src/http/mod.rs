@@ -4,9 +4,11 @@
 //!   from requests.
 //! * [`Request`] and [`Response`] are what handlers see: whole bodies in, a [`Body`] out.
 //! * [`media`] is content negotiation and the decoding of calls, with the reference's error texts.
+//! * [`auth`] knows which realm an endpoint belongs to, and who sent a request.
 //! * [`Routes`] maps paths, with all the prefixes and aliases that clients use.
 //! * [`stream`] is event streams: chunked RecordIO with a bounded queue each.
 
+pub mod auth;
 mod body;
 mod guard;
 mod limits;
@@ -17,6 +19,7 @@ mod route;
 pub mod server;
 pub mod stream;
 
+pub use auth::{Access, Realms};
 pub use body::Body;
 pub use limits::Limits;
 pub use media::ContentType;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request::Parts};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
+use tepui_auth::http::HttpPrincipal;
+use tepui_model::effects::Principal;
 use tepui_protocol::libprocess::percent_decode;
 
 /// One whole request.
@@ -18,18 +20,30 @@ pub struct Request {
     pub body: Bytes,
     /// Who is connected.
     pub remote: SocketAddr,
+    /// Who proved to have sent it, where its endpoint asks for that.
+    pub principal: Option<HttpPrincipal>,
 }
 
 impl Request {
     /// From what the server read.
-    pub fn new(parts: Parts, body: Bytes, remote: SocketAddr) -> Self {
+    pub fn new(mut parts: Parts, body: Bytes, remote: SocketAddr) -> Self {
+        if let Some(secret) = parts.headers.get_mut(http::header::AUTHORIZATION) {
+            // Not shown when a request is printed.
+            secret.set_sensitive(true);
+        }
         Self {
             method: parts.method,
             uri: parts.uri,
             headers: parts.headers,
             body,
             remote,
+            principal: None,
         }
+    }
+
+    /// Name of who sent it. The holder of an executor's token has claims but no name.
+    pub fn principal_name(&self) -> Option<Principal> {
+        self.principal.as_ref()?.value.clone()
     }
 
     /// The path, decoded (`/slave(1)/state`, however the parentheses were sent). One that is not

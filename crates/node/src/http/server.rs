@@ -132,8 +132,12 @@ struct Connection<S> {
 
 impl<S: Service> Connection<S> {
     async fn serve(mut self, stream: TcpStream) {
-        let accepted = self.transport.accept(stream);
-        let accepted = tokio::time::timeout(self.limits.first_byte_timeout, accepted).await;
+        let accepted = self.transport.accept(stream, self.limits.head_timeout);
+        let accepted = tokio::time::timeout(self.limits.first_byte_timeout, accepted);
+        let accepted = tokio::select! {
+            accepted = accepted => accepted,
+            _ = self.stopped.changed() => return,
+        };
         let stream = match accepted.unwrap_or(Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
             Err(error) => {

@@ -24,7 +24,7 @@ use crate::{
     common::{LogLevel, Logging},
     disk::registry::{Registry, RegistryError, RegistryFile},
     files::Files,
-    http::{Limits, Server, stream::Streams},
+    http::{Limits, Realms, Server, stream::Streams},
     net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen, Transport},
     pending::{INBOX_INPUTS, Inbox},
     random,
@@ -67,6 +67,8 @@ pub struct LeaderOptions {
     pub links: LinkOptions,
     /// What carries connections, in and out.
     pub transport: Transport,
+    /// Who may use which endpoint.
+    pub realms: Realms,
 }
 
 impl LeaderOptions {
@@ -85,6 +87,7 @@ impl LeaderOptions {
             limits: Limits::default(),
             links: LinkOptions::default(),
             transport: Transport::plain(),
+            realms: Realms::default(),
         }
     }
 }
@@ -191,6 +194,7 @@ impl LeaderNode {
             files,
             Logging::new(options.log_level),
             clock,
+            options.realms,
         ));
         let server = Server::start(listener, options.transport, options.limits, service);
         Ok(LeaderHandle {

@@ -10,7 +10,7 @@ use crate::{
     random,
 };
 use std::time::Duration;
-use tepui_leader::{Input, Via, read};
+use tepui_leader::{Input, Principal, Via, read};
 use tepui_model::StreamId;
 use tepui_protocol::{
     MESOS_VERSION,
@@ -37,6 +37,7 @@ pub(super) async fn call(service: &LeaderService, request: Request) -> Response 
         Err(refusal) => return refusal,
     };
     tracing::debug!(call = call.r#type().as_str_name(), remote = %request.remote, "operator call");
+    let principal = request.principal_name();
     match call.r#type() {
         C::Unknown => response::plain_error(http::StatusCode::NOT_IMPLEMENTED),
         C::GetHealth
@@ -46,8 +47,8 @@ pub(super) async fn call(service: &LeaderService, request: Request) -> Response 
         | C::GetLoggingLevel
         | C::SetLoggingLevel => local(service, &call, content_type),
         C::ListFiles | C::ReadFile | C::ReadLog => files(service, call, content_type).await,
-        C::Subscribe => subscribe(service, content_type).await,
-        _ => view_or_core(service, call, content_type).await,
+        C::Subscribe => subscribe(service, content_type, principal).await,
+        _ => view_or_core(service, call, content_type, principal).await,
     }
 }
 
@@ -180,14 +181,18 @@ async fn files(service: &LeaderService, call: master::Call, content_type: Conten
     }
 }
 
-async fn subscribe(service: &LeaderService, content_type: ContentType) -> Response {
+async fn subscribe(
+    service: &LeaderService,
+    content_type: ContentType,
+    principal: Option<Principal>,
+) -> Response {
     let Ok(stream) = random::uuid().map(StreamId) else {
         return response::plain_error(http::StatusCode::INTERNAL_SERVER_ERROR);
     };
     let input = |request| Input::OperatorSubscribe {
         request,
         stream,
-        principal: None,
+        principal,
     };
     service.ask(content_type, input).await
 }
@@ -198,6 +203,7 @@ async fn view_or_core(
     service: &LeaderService,
     call: master::Call,
     content_type: ContentType,
+    principal: Option<Principal>,
 ) -> Response {
     let view = service.view();
     let answer = common::aside(move || {
@@ -215,7 +221,7 @@ async fn view_or_core(
                 request,
                 call,
                 via: Via::V1,
-                principal: None,
+                principal,
             };
             service.ask(content_type, input).await
         }
@@ -240,6 +246,7 @@ pub(super) async fn teardown(service: &LeaderService, request: Request) -> Respo
             "Missing 'frameworkId' query parameter in the request body",
         );
     };
+    let principal = request.principal_name();
     let call = Box::new(master::Call {
         r#type: Some(C::Teardown.into()),
         teardown: Some(master::call::Teardown {
@@ -251,7 +258,7 @@ pub(super) async fn teardown(service: &LeaderService, request: Request) -> Respo
         request,
         call,
         via: Via::Endpoint,
-        principal: None,
+        principal,
     };
     service.ask(ContentType::Json, input).await
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     clock::Clock,
-    http::{Request, Response, media, response, stream::Record},
+    http::{Access, Request, Response, media, response, stream::Record},
     system,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -48,6 +48,14 @@ const fn changes(name: &'static str, methods: &'static [&'static str]) -> ViewEn
 }
 
 impl ViewEndpoint {
+    /// Endpoints that can change something ask for more, also when they only show it.
+    pub(super) fn access(self) -> Access {
+        match self.methods.is_empty() {
+            true => Access::ReadOnly,
+            false => Access::ReadWrite,
+        }
+    }
+
     /// The answer to a request that does not read; those that change something come with the
     /// resource model.
     pub(super) fn refusal(self, request: &Request) -> Option<Response> {

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     common::{self, FILES_ENDPOINTS, FilesEndpoint, Logging},
     files::Files,
-    http::{ContentType, Request, Response, Routes, Service, media, response},
+    http::{Access, ContentType, Realms, Request, Response, Routes, Service, media, response},
     pending::Inbox,
     random, system,
 };
@@ -40,6 +40,21 @@ enum Endpoint {
     Form(FormEndpoint),
 }
 
+impl Endpoint {
+    /// As the reference's routes have it (`Master::initialize` in `src/master/master.cpp`).
+    fn access(self) -> Access {
+        match self {
+            Self::Health | Self::Version | Self::Redirect | Self::System | Self::Help => {
+                Access::Open
+            }
+            Self::Operator | Self::Teardown | Self::LogLevel | Self::Form(_) => Access::ReadWrite,
+            Self::Scheduler => Access::Api,
+            Self::Metrics | Self::Files(_) => Access::ReadOnly,
+            Self::View(view) => view.access(),
+        }
+    }
+}
+
 const ENDPOINTS: [(&str, Endpoint); 10] = [
     ("/api/v1", Endpoint::Operator),
     ("/api/v1/scheduler", Endpoint::Scheduler),
@@ -59,6 +74,7 @@ pub(super) struct LeaderService {
     pub(super) files: Arc<Files>,
     pub(super) logging: Arc<Logging>,
     pub(super) clock: Clock,
+    realms: Realms,
     view: Arc<ArcSwap<View>>,
     routes: Routes<Endpoint>,
 }
@@ -70,6 +86,7 @@ impl LeaderService {
         files: Arc<Files>,
         logging: Arc<Logging>,
         clock: Clock,
+        realms: Realms,
     ) -> Self {
         let files_endpoints = FILES_ENDPOINTS.map(|(path, which)| (path, Endpoint::Files(which)));
         let views = reads::ENDPOINTS.map(|(path, which)| (path, Endpoint::View(which)));
@@ -81,6 +98,7 @@ impl LeaderService {
             files,
             logging,
             clock,
+            realms,
             view,
             routes: Routes::new("master", routes),
         }
@@ -155,12 +173,13 @@ impl LeaderService {
             Err(refusal) => return refusal,
         };
         let stream_id = request.header("mesos-stream-id").map(str::to_owned);
+        let principal = request.principal_name();
         if call.r#type() != Type::Subscribe {
             let input = |request| Input::Call {
                 request,
                 stream_id,
                 call,
-                principal: None,
+                principal,
             };
             return self.ask(content_type, input).await;
         }
@@ -175,17 +194,21 @@ impl LeaderService {
             request,
             stream,
             call,
-            principal: None,
+            principal,
         };
         self.ask(content_type, input).await
     }
 }
 
 impl Service for LeaderService {
-    async fn request(&self, request: Request) -> Response {
+    async fn request(&self, mut request: Request) -> Response {
         let Some(endpoint) = self.routes.find(&request.path()) else {
             return response::not_found();
         };
+        let now = self.clock.now();
+        if let Err(refusal) = self.realms.admit(endpoint.access(), &mut request, now) {
+            return refusal;
+        }
         match endpoint {
             Endpoint::Operator => operator::call(self, request).await,
             Endpoint::Scheduler => self.scheduler(request).await,
