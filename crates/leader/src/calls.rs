@@ -67,8 +67,11 @@ impl Leader {
                 ),
             ));
         }
-        let Some(stream) = framework.stream() else {
+        if !framework.is_connected() {
             return Err((403, "Framework is not subscribed".to_owned()));
+        }
+        let Some(stream) = framework.stream() else {
+            return Err((403, "Framework is not connected via HTTP".to_owned()));
         };
         match stream_id {
             None => Err((
@@ -86,7 +89,8 @@ impl Leader {
         }
     }
 
-    fn dispatch(&mut self, framework: &FrameworkId, call: scheduler::Call) {
+    /// What a call does, whichever way it came.
+    pub(crate) fn dispatch(&mut self, framework: &FrameworkId, call: scheduler::Call) {
         match call.r#type() {
             Type::Teardown => {
                 self.count("master/messages_unregister_framework");

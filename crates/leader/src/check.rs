@@ -16,6 +16,7 @@ impl Leader {
         check_followers(&self.state);
         check_offers(&self.state);
         self.check_timers();
+        self.authentication.check();
         self.allocator.check();
     }
 
@@ -39,8 +40,8 @@ impl Leader {
             let heartbeat = self.timers.is_set(&Timer::Heartbeat(framework.id.clone()));
             assert_eq!(
                 heartbeat,
-                framework.is_connected(),
-                "{} has heartbeats while connected",
+                framework.stream().is_some(),
+                "{} has heartbeats while it has a stream",
                 framework.id
             );
         }
@@ -67,6 +68,13 @@ fn check_frameworks(state: &State) {
                 state.streams.get(&stream),
                 Some(id),
                 "the stream of {id} leads to it"
+            );
+        }
+        if let Some(pid) = framework.pid() {
+            assert_eq!(
+                state.driver_at(pid).map(|f| &f.id),
+                Some(id),
+                "the address of the driver of {id} leads to it"
             );
         }
         let mut used = Resources::new();
@@ -110,6 +118,12 @@ fn check_frameworks(state: &State) {
             .framework(id)
             .unwrap_or_else(|| panic!("stream {stream} leads nowhere"));
         assert_eq!(framework.stream(), Some(*stream));
+    }
+    for (pid, id) in state.drivers() {
+        let framework = state
+            .framework(id)
+            .unwrap_or_else(|| panic!("the address {pid} leads nowhere"));
+        assert_eq!(framework.pid(), Some(pid));
     }
 }
 

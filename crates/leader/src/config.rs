@@ -38,8 +38,22 @@ pub struct Config {
     pub require_follower_domain: bool,
     /// `--roles`: the only roles frameworks may subscribe with; `None` allows all.
     pub roles: Option<BTreeSet<String>>,
+    /// Who has to prove who it is.
+    pub authentication: Authentication,
+    /// How processes prove it. With credentials, whoever wants to can, asked to or not.
+    pub authenticator: tepui_auth::authenticator::Options,
     /// What the allocator is told.
     pub allocator: tepui_allocator::Options,
+}
+
+/// Who has to be authenticated before it may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Authentication {
+    /// `--authenticate_frameworks`: v0 drivers. v1 schedulers are authenticated by HTTP, which is
+    /// the shell's.
+    pub frameworks: bool,
+    /// `--authenticate_agents`
+    pub followers: bool,
 }
 
 impl Default for Config {
@@ -56,6 +70,8 @@ impl Default for Config {
             root_submissions: true,
             require_follower_domain: false,
             roles: None,
+            authentication: Authentication::default(),
+            authenticator: Default::default(),
             allocator: tepui_allocator::Options::default(),
         }
     }

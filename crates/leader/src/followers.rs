@@ -6,6 +6,7 @@
 
 use crate::{
     Leader, Level, RegistryChange,
+    authentication::Waiting,
     config::OLDEST_FOLLOWER_VERSION,
     offers::allocator_follower,
     state::{Follower, roles_of},
@@ -32,7 +33,16 @@ use tepui_protocol::{
 impl Leader {
     /// `RegisterSlaveMessage`: a follower without an id asks for one.
     pub(crate) fn register_follower(&mut self, from: Pid, message: internal::RegisterSlaveMessage) {
+        let Some(Waiting::NewFollower(message)) = self.waits(&from, Waiting::NewFollower(message))
+        else {
+            return;
+        };
         self.count("master/messages_register_slave");
+        if !self.admits_follower(&from) {
+            return self.ignore(format!(
+                "Refused the registration of the follower at {from}: it is not authenticated"
+            ));
+        }
         if let Err(error) = validate::message::register_follower(&message) {
             return self.ignore(format!(
                 "Dropped the registration of the follower at {from}: {error}"
@@ -182,9 +192,19 @@ impl Leader {
     pub(crate) fn reregister_follower(
         &mut self,
         from: Pid,
-        mut message: internal::ReregisterSlaveMessage,
+        message: internal::ReregisterSlaveMessage,
     ) {
+        let Some(Waiting::KnownFollower(mut message)) =
+            self.waits(&from, Waiting::KnownFollower(message))
+        else {
+            return;
+        };
         self.count("master/messages_reregister_slave");
+        if !self.admits_follower(&from) {
+            return self.ignore(format!(
+                "Refused the re-registration of the follower at {from}: it is not authenticated"
+            ));
+        }
         let id = message
             .slave
             .id
@@ -210,6 +230,14 @@ impl Leader {
         } else {
             self.reregister_absent(id, from, message);
         }
+    }
+
+    /// The follower that a message is about, if it comes from there: whoever else speaks in its
+    /// name is not listened to. Stricter than the reference, which takes their word.
+    pub(crate) fn follower_saying(&self, from: &Pid, id: &v1::AgentId) -> Option<&Follower> {
+        self.state
+            .follower_at(from)
+            .filter(|follower| follower.id.as_str() == id.value)
     }
 
     pub(crate) fn shut_down(&mut self, pid: Pid, why: &str) {
@@ -587,10 +615,13 @@ impl Leader {
     ) {
         self.count("master/messages_update_slave");
         let id = FollowerId::from(&message.slave_id);
-        let Some(follower) = self.state.follower_mut(&id) else {
+        if self.follower_saying(from, &message.slave_id).is_none() {
             return self.ignore(format!(
-                "Ignored an update of the unknown follower {id} from {from}"
+                "Ignored an update of the follower {id} from {from}, which is not known as it"
             ));
+        }
+        let Some(follower) = self.state.follower_mut(&id) else {
+            return;
         };
         if let Some(version) = message.resource_version_uuid {
             follower.resource_version = Some(version);

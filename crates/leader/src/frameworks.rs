@@ -1,4 +1,4 @@
-//! A framework's stream closes, its time to come back runs out, it is torn down.
+//! A framework's channel closes, its time to come back runs out, it is torn down.
 //!
 //! Follows `Master::exited`, `deactivate`, `frameworkFailoverTimeout` and `removeFramework` in
 //! `src/master/master.cpp`; what clients see is in `docs/high-availability-framework-guide.md`.
@@ -7,7 +7,7 @@ use crate::{
     Effect, Leader, Level,
     offers::allocator_options,
     publish,
-    state::{Connection, Framework},
+    state::{Channel, Connection, Framework},
     status::{Cause, Update},
     timers::Timer,
 };
@@ -55,9 +55,14 @@ impl Leader {
     }
 
     /// It has `failover_timeout` to come back; until then its tasks run on.
-    fn disconnect_framework(&mut self, id: &FrameworkId) {
-        // The stream is gone first: nobody reads the rescinds.
-        self.state.connect(id, Connection::Disconnected);
+    pub(crate) fn disconnect_framework(&mut self, id: &FrameworkId) {
+        let pid = self.state.framework(id).and_then(|f| f.pid().cloned());
+        if let Some(pid) = &pid {
+            // It always authenticates before it subscribes again.
+            self.forget_authenticated(pid);
+        }
+        // The channel is gone first: nobody reads the rescinds.
+        self.state.connect(id, Connection::Disconnected(pid));
         self.timers.cancel(&Timer::Heartbeat(id.clone()));
         self.deactivate_framework(id);
         let Some(framework) = self.state.framework(id) else {
@@ -72,23 +77,34 @@ impl Leader {
         );
     }
 
-    fn deactivate_framework(&mut self, id: &FrameworkId) {
+    /// No offers until it subscribes again; those that are out are void.
+    pub(crate) fn deactivate_framework(&mut self, id: &FrameworkId) {
         let Some(framework) = self.state.framework_mut(id) else {
             return;
         };
         if std::mem::replace(&mut framework.active, false) {
             self.allocator.deactivate_framework(id);
         }
-        self.discard_offers_of(id);
+        self.rescind_offers_of(id);
+    }
+
+    /// Takes back its offers; it hears of it while it is connected.
+    pub(crate) fn rescind_offers_of(&mut self, id: &FrameworkId) {
+        for offer in self.offers_of(id) {
+            self.rescind_offer(&offer);
+        }
+    }
+
+    fn offers_of(&self, id: &FrameworkId) -> Vec<OfferId> {
+        let framework = self.state.framework(id);
+        framework
+            .map(|framework| framework.offers.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Takes back its offers without a word to it.
     pub(crate) fn discard_offers_of(&mut self, id: &FrameworkId) {
-        let Some(framework) = self.state.framework(id) else {
-            return;
-        };
-        let offers: Vec<OfferId> = framework.offers.keys().cloned().collect();
-        for offer in offers {
+        for offer in self.offers_of(id) {
             self.discard_offer(&offer, None);
         }
     }
@@ -113,6 +129,8 @@ impl Leader {
             return;
         }
         self.notice(Level::Info, format!("Removing framework {id}"));
+        // Without a word: it is going.
+        self.discard_offers_of(id);
         self.deactivate_framework(id);
         self.timers.cancel(&Timer::Heartbeat(id.clone()));
         self.timers.cancel(&Timer::Failover(id.clone()));
@@ -141,7 +159,12 @@ impl Leader {
             self.remove_executor(id, &at, &executor);
         }
 
-        if let Some(stream) = self.state.connect(id, Connection::Disconnected) {
+        let pid = self.state.framework(id).and_then(|f| f.pid().cloned());
+        if let Some(pid) = &pid {
+            self.forget_authenticated(pid);
+        }
+        let old = self.state.connect(id, Connection::Disconnected(pid));
+        if let Some(Channel::Stream(stream)) = old {
             self.out.push(Effect::CloseStream { stream });
         }
         self.allocator.remove_framework(id);

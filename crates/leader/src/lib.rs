@@ -6,20 +6,24 @@
 //! | family | where |
 //! |---|---|
 //! | `SUBSCRIBE`, failover, `UPDATE_FRAMEWORK` | `subscribe` |
+//! | v0 drivers: the same in messages | `driver` |
 //! | the other scheduler calls | `calls`, then `accept` + `operation/*`, `messages`, `reconcile`, `offers` |
 //! | a framework goes, comes back too late, is torn down | `frameworks` |
+//! | who is who: CRAM-MD5 exchanges | `authentication` |
 //! | followers register and come back | `followers` |
 //! | followers go: pings, broken links, removal, gone | `partition` |
 //! | status updates and acknowledgements | `status` |
 //! | operator calls and event streams | `operator` |
 //!
-//! What is deliberately absent: v0 drivers, reservations, volumes, quota, weights, maintenance and
+//! What is deliberately absent: reservations, volumes, quota, weights, maintenance and
 //! draining. Who asks for one of them is told so by name.
 
 mod accept;
+mod authentication;
 mod calls;
 mod check;
 pub mod config;
+mod driver;
 mod followers;
 mod frameworks;
 pub mod io;
@@ -46,9 +50,15 @@ pub use io::{
 pub use metrics::{FrameworkMetrics, Metrics};
 pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
 
-use crate::{state::State, timers::Timer, timers::Timers};
+use crate::{
+    authentication::Authentication,
+    driver::Hint,
+    state::{Channel, State},
+    timers::{Timer, Timers},
+};
 use std::{collections::VecDeque, sync::Arc};
 use tepui_allocator::Allocator;
+use tepui_auth::authenticator::Authenticator;
 use tepui_model::{FollowerId, FrameworkId, OfferId, RequestId, Rng, StreamId, Time};
 use tepui_protocol::{
     internal,
@@ -76,6 +86,7 @@ pub struct Leader {
     /// Effects of the input being handled.
     out: Effects,
     state: State,
+    authentication: Authentication,
     allocator: Allocator,
     timers: Timers,
     metrics: Arc<Metrics>,
@@ -101,6 +112,7 @@ impl Leader {
     ) -> Self {
         let facts = Arc::new(facts);
         let allocator = Allocator::new(config.allocator.clone());
+        let authentication = Authentication::new(Authenticator::new(config.authenticator.clone()));
         let rng = rng.child();
         let mut leader = Self {
             published: publish::Published::new(facts.clone(), now),
@@ -110,6 +122,7 @@ impl Leader {
             now,
             out: Effects::default(),
             state: State::default(),
+            authentication,
             allocator,
             timers: Timers::default(),
             metrics: Arc::default(),
@@ -152,11 +165,7 @@ impl Leader {
                 principal,
             } => self.call(request, stream_id, *call, principal),
             Input::StreamClosed { stream } => self.stream_closed(stream),
-            Input::Peer {
-                from,
-                to: _,
-                message,
-            } => self.peer(from, message),
+            Input::Peer { from, to, message } => self.peer(from, to, message),
             Input::LinkBroken { pid } => self.link_broken(&pid),
             Input::Operator {
                 request,
@@ -180,6 +189,7 @@ impl Leader {
             .next_deadline(self.now)
             .into_iter()
             .chain(self.timers.next())
+            .chain(self.authentication.next_deadline())
             .min()
     }
 
@@ -189,6 +199,7 @@ impl Leader {
     }
 
     fn tick(&mut self) {
+        self.authentication_due();
         while let Some(timer) = self.timers.pop(self.now) {
             match timer {
                 Timer::Ping(follower) => self.ping_due(&follower),
@@ -209,17 +220,26 @@ impl Leader {
         }
     }
 
-    fn peer(&mut self, from: Pid, message: PeerMessage) {
+    fn peer(&mut self, from: Pid, to: ProcessName, message: PeerMessage) {
         use PeerMessage as M;
+        match (to, &message) {
+            (ProcessName::Authenticator(session), _) => {
+                return self.authentication_step(session, &from, message);
+            }
+            (ProcessName::Observer(_), M::PongSlave(_)) | (ProcessName::Leader, _) => {}
+            (ProcessName::Observer(_), _) => return self.drop_message(&from, to, &message),
+        }
         match message {
+            M::Authenticate(m) => self.authenticate(&from, &m),
             M::RegisterSlave(m) => self.register_follower(from, *m),
             M::ReregisterSlave(m) => self.reregister_follower(from, *m),
             M::UnregisterSlave(m) => self.unregister_follower(&from, &m),
             M::UpdateSlave(m) => self.update_follower(&from, *m),
             M::PongSlave(_) => self.pong(&from),
-            M::StatusUpdate(m) => self.status_update(*m),
-            M::ExitedExecutor(m) => self.exited_executor(&m),
-            M::ExecutorToFramework(m) => self.executor_message(*m),
+            M::StatusUpdate(m) => self.status_update(&from, *m),
+            M::ExitedExecutor(m) => self.exited_executor(&from, &m),
+            M::ExecutorToFramework(m) => self.executor_message(&from, *m),
+            M::UpdateOperationStatus(m) => self.operation_status_update(&from, *m),
             M::RegisterFramework(_)
             | M::ReregisterFramework(_)
             | M::UnregisterFramework(_)
@@ -231,31 +251,18 @@ impl Leader {
             | M::FrameworkToExecutor(_)
             | M::KillTask(_)
             | M::StatusUpdateAcknowledgement(_)
-            | M::ReconcileTasks(_) => self.refuse_driver(from),
-            other => {
-                self.count("master/dropped_messages");
-                self.notice(
-                    Level::Warning,
-                    format!(
-                        "Dropped {} from {from}: leaders do not take it",
-                        other.name()
-                    ),
-                );
-            }
+            | M::ReconcileTasks(_) => self.driver_message(from, message),
+            other => self.drop_message(&from, to, &other),
         }
     }
 
-    /// v0 drivers abort on an error message and say its text: better than silence.
-    fn refuse_driver(&mut self, from: Pid) {
+    fn drop_message(&mut self, from: &Pid, to: ProcessName, message: &PeerMessage) {
         self.count("master/dropped_messages");
+        let name = message.name();
         self.notice(
             Level::Warning,
-            format!("Refused {from}: v0 scheduler drivers are not supported yet"),
+            format!("Dropped {name} from {from}: {to} does not take it"),
         );
-        let message =
-            "This leader does not support v0 scheduler drivers yet; use the v1 scheduler API"
-                .to_owned();
-        self.send(from, internal::FrameworkErrorMessage { message });
     }
 
     // What every family uses.
@@ -294,13 +301,30 @@ impl Leader {
     }
     /// The same event may go to many.
     fn shared_event(&mut self, framework: &FrameworkId, event: Arc<scheduler::Event>) {
-        let Some(stream) = self.state.framework(framework).and_then(|f| f.stream()) else {
+        self.deliver(framework, event, Hint::default());
+    }
+    /// An event goes out on a stream, or as a message to a driver.
+    fn deliver(&mut self, id: &FrameworkId, event: Arc<scheduler::Event>, hint: Hint) {
+        let kind = event.r#type();
+        let Some(channel) = self.state.framework(id).and_then(|f| f.channel()) else {
             return;
         };
-        if let Some(framework) = self.state.framework_mut(framework) {
-            framework.metrics_mut().count_event(event.r#type());
+        match channel {
+            Channel::Stream(stream) => {
+                let stream = *stream;
+                self.out.push(Effect::Event { stream, event });
+            }
+            Channel::Driver(pid) => {
+                let to = pid.clone();
+                let Some(message) = driver::translate(&self.state, id, event, hint) else {
+                    return;
+                };
+                self.send(to, message);
+            }
         }
-        self.out.push(Effect::Event { stream, event });
+        if let Some(framework) = self.state.framework_mut(id) {
+            framework.metrics_mut().count_event(kind);
+        }
     }
     /// One event for all operators; `event` is not called when there is none.
     fn operator_event(&mut self, event: impl FnOnce(&mut Self) -> Option<master::Event>) {

@@ -7,6 +7,7 @@ use crate::{Leader, Level};
 use tepui_model::{ExecutorId, FollowerId, FrameworkId, TaskId};
 use tepui_protocol::{
     internal,
+    peer::Pid,
     v1::scheduler::{self, call, event},
 };
 
@@ -97,13 +98,14 @@ impl Leader {
     }
 
     /// `ExecutorToFrameworkMessage`: a `MESSAGE` event.
-    pub(crate) fn executor_message(&mut self, message: internal::ExecutorToFrameworkMessage) {
+    pub(crate) fn executor_message(
+        &mut self,
+        from: &Pid,
+        message: internal::ExecutorToFrameworkMessage,
+    ) {
         self.count("master/messages_executor_to_framework");
         let framework = FrameworkId::from(&message.framework_id);
-        let known = self
-            .state
-            .follower(&FollowerId::from(&message.slave_id))
-            .is_some();
+        let known = self.follower_saying(from, &message.slave_id).is_some();
         if !known
             || !self
                 .state
@@ -131,14 +133,17 @@ impl Leader {
     }
 
     /// `ExitedExecutorMessage`: its resources are free, and its framework hears of the `FAILURE`.
-    pub(crate) fn exited_executor(&mut self, message: &internal::ExitedExecutorMessage) {
+    pub(crate) fn exited_executor(
+        &mut self,
+        from: &Pid,
+        message: &internal::ExitedExecutorMessage,
+    ) {
         self.count("master/messages_exited_executor");
         let at = FollowerId::from(&message.slave_id);
         let framework = FrameworkId::from(&message.framework_id);
         let executor = ExecutorId::from(&message.executor_id);
         if !self
-            .state
-            .follower(&at)
+            .follower_saying(from, &message.slave_id)
             .is_some_and(|f| f.has_executor(&framework, executor.as_str()))
         {
             // Command tasks have executors of which only their follower knows.

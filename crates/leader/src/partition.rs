@@ -136,6 +136,8 @@ impl Leader {
     // Links.
 
     pub(crate) fn link_broken(&mut self, pid: &Pid) {
+        self.driver_link_broken(pid);
+        self.authentication_link_broken(pid);
         let Some(follower) = self.state.follower_at(pid) else {
             return;
         };
@@ -352,7 +354,9 @@ impl Leader {
         self.allocator.remove_follower(id);
         self.timers.cancel(&Timer::Ping(id.clone()));
         self.timers.cancel(&Timer::Reregister(id.clone()));
-        self.state.remove_follower(id);
+        if let Some(follower) = self.state.remove_follower(id) {
+            self.forget_authenticated(&follower.pid);
+        }
         self.state
             .removed
             .insert(id.clone(), REMOVED_FOLLOWERS_KEPT);

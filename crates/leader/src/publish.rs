@@ -70,7 +70,7 @@ pub(crate) fn framework_view(framework: &Framework) -> FrameworkView {
     FrameworkView {
         info: framework.info.clone(),
         id: framework.id.clone(),
-        pid: None,
+        pid: framework.pid().cloned(),
         recovered: framework.is_recovered(),
         connected: framework.is_connected(),
         active: framework.active,

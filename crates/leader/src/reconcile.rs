@@ -12,10 +12,14 @@ use tepui_model::{
     FollowerId, FrameworkId, TaskId,
     tasks::{TaskState, for_unaware_framework},
 };
-use tepui_protocol::v1::{
-    self,
-    scheduler::{self, call, event},
-    task_status::Reason,
+use tepui_protocol::{
+    internal,
+    peer::Pid,
+    v1::{
+        self,
+        scheduler::{self, call, event},
+        task_status::Reason,
+    },
 };
 
 impl Leader {
@@ -127,6 +131,33 @@ impl Leader {
             status.set_state(state);
             self.event(framework, operation_update(status));
         }
+    }
+
+    /// `UpdateOperationStatusMessage`. This leader applies no operations yet, so every one is
+    /// unknown: as with the reference's unknown ones, its framework hears of it, and nobody
+    /// acknowledges for it.
+    pub(crate) fn operation_status_update(
+        &mut self,
+        from: &Pid,
+        message: internal::UpdateOperationStatusMessage,
+    ) {
+        self.count("master/messages_operation_status_update");
+        let at = message.slave_id.as_ref();
+        let known = at.is_some_and(|at| self.follower_saying(from, at).is_some());
+        let framework = message.framework_id.as_ref().map(FrameworkId::from);
+        if !known {
+            self.count("master/invalid_operation_status_updates");
+            let text = format!("Ignored an operation's update from {from}: not a follower");
+            return self.notice(Level::Warning, text);
+        }
+        let Some(framework) = framework else {
+            // Repeats what a re-registration settled.
+            return;
+        };
+        if message.operation_uuid.is_some() {
+            self.count("master/invalid_operation_status_updates");
+        }
+        self.event(&framework, operation_update(message.status));
     }
 
     fn operation_answer(&self, at: Option<&v1::AgentId>) -> (v1::OperationState, &'static str) {

@@ -52,16 +52,25 @@ pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
     }
 }
 
+/// Where a framework hears of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// On a stream of the v1 API.
+    Stream(StreamId),
+    /// By messages to its v0 driver.
+    Driver(Pid),
+}
+
 /// How a framework is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Connection {
     /// From followers that run its tasks, or from its own word after an election; it has not
     /// subscribed here yet.
     Recovered,
-    /// It has a stream.
-    Connected(StreamId),
-    /// It had one.
-    Disconnected,
+    /// It subscribed and listens there.
+    Connected(Channel),
+    /// It listened. A driver is still known by its address: what comes from there is its own.
+    Disconnected(Option<Pid>),
 }
 
 /// A framework.
@@ -107,8 +116,8 @@ impl Framework {
             roles: roles_of(&info),
             suppressed: BTreeSet::new(),
             info: Arc::new(info),
-            connection,
             active: matches!(connection, Connection::Connected(_)),
+            connection,
             registered: now,
             reregistered: None,
             tasks: Default::default(),
@@ -123,14 +132,29 @@ impl Framework {
         }
     }
 
+    pub(crate) fn channel(&self) -> Option<&Channel> {
+        match &self.connection {
+            Connection::Connected(channel) => Some(channel),
+            _ => None,
+        }
+    }
     pub(crate) fn stream(&self) -> Option<StreamId> {
-        match self.connection {
-            Connection::Connected(stream) => Some(stream),
+        match self.channel() {
+            Some(Channel::Stream(stream)) => Some(*stream),
+            _ => None,
+        }
+    }
+    /// Address of its driver, also while that is disconnected.
+    pub(crate) fn pid(&self) -> Option<&Pid> {
+        match &self.connection {
+            Connection::Connected(Channel::Driver(pid)) | Connection::Disconnected(Some(pid)) => {
+                Some(pid)
+            }
             _ => None,
         }
     }
     pub(crate) fn is_connected(&self) -> bool {
-        self.stream().is_some()
+        self.channel().is_some()
     }
     pub(crate) fn is_recovered(&self) -> bool {
         self.connection == Connection::Recovered
@@ -301,6 +325,8 @@ pub(crate) struct State {
     frameworks: BTreeMap<FrameworkId, Framework>,
     followers: BTreeMap<FollowerId, Follower>,
     pub(crate) streams: FxHashMap<StreamId, FrameworkId>,
+    /// Whose driver is at an address, connected or not.
+    drivers: FxHashMap<Pid, FrameworkId>,
     by_pid: FxHashMap<Pid, FollowerId>,
     offers: BTreeMap<OfferId, OfferEntry>,
     pub(crate) completed: QueueSync<Arc<FrameworkView>>,
@@ -327,32 +353,57 @@ impl State {
     pub(crate) fn frameworks(&self) -> impl Iterator<Item = &Framework> {
         self.frameworks.values()
     }
+    /// The framework whose driver is at an address, connected or not.
+    pub(crate) fn driver_at(&self, pid: &Pid) -> Option<&Framework> {
+        self.frameworks.get(self.drivers.get(pid)?)
+    }
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = (&Pid, &FrameworkId)> {
+        // Only invariants are checked in this order, which is that of a hash map.
+        self.drivers.iter()
+    }
     pub(crate) fn insert_framework(&mut self, framework: Framework) {
-        if let Some(stream) = framework.stream() {
-            self.streams.insert(stream, framework.id.clone());
-        }
-        self.touched_frameworks.insert(framework.id.clone());
-        self.frameworks.insert(framework.id.clone(), framework);
+        let id = framework.id.clone();
+        self.touched_frameworks.insert(id.clone());
+        self.frameworks.insert(id.clone(), framework);
+        self.index_channel(&id);
     }
-    /// Changes how a framework is connected; gives back the stream it had.
-    pub(crate) fn connect(&mut self, id: &FrameworkId, connection: Connection) -> Option<StreamId> {
+    /// Changes how a framework is connected; gives back where it listened.
+    pub(crate) fn connect(&mut self, id: &FrameworkId, connection: Connection) -> Option<Channel> {
+        self.framework(id)?;
+        self.forget_channel(id);
         let framework = self.framework_mut(id)?;
-        let old = framework.stream();
-        framework.connection = connection;
-        let new = framework.stream();
-        if let Some(old) = old {
-            self.streams.remove(&old);
+        let old = std::mem::replace(&mut framework.connection, connection);
+        self.index_channel(id);
+        match old {
+            Connection::Connected(channel) => Some(channel),
+            _ => None,
         }
-        if let Some(new) = new {
-            self.streams.insert(new, id.clone());
-        }
-        old
     }
-    pub(crate) fn remove_framework(&mut self, id: &FrameworkId) -> Option<Framework> {
-        let framework = self.frameworks.remove(id)?;
+    fn index_channel(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        if let Some(stream) = framework.stream() {
+            self.streams.insert(stream, id.clone());
+        }
+        if let Some(pid) = framework.pid() {
+            self.drivers.insert(pid.clone(), id.clone());
+        }
+    }
+    fn forget_channel(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
         if let Some(stream) = framework.stream() {
             self.streams.remove(&stream);
         }
+        if let Some(pid) = framework.pid() {
+            self.drivers.remove(pid);
+        }
+    }
+    pub(crate) fn remove_framework(&mut self, id: &FrameworkId) -> Option<Framework> {
+        self.forget_channel(id);
+        let framework = self.frameworks.remove(id)?;
         self.touched_frameworks.insert(id.clone());
         Some(framework)
     }

@@ -4,7 +4,7 @@
 //! `src/master/master.cpp`; what clients may rely on is in `docs/task-state-reasons.md`. Only
 //! updates with a UUID want an acknowledgement; the leader's own have none.
 
-use crate::{Leader, Level, metrics::ended_counter, state::holds_resources};
+use crate::{Leader, Level, driver::Hint, metrics::ended_counter, state::holds_resources};
 use bytes::Bytes;
 use std::sync::Arc;
 use tepui_model::{
@@ -13,6 +13,7 @@ use tepui_model::{
 };
 use tepui_protocol::{
     internal,
+    peer::Pid,
     v1::{
         self,
         scheduler::{self, call, event},
@@ -151,25 +152,21 @@ pub(crate) fn apply(
 
 impl Leader {
     /// `StatusUpdateMessage`.
-    pub(crate) fn status_update(&mut self, message: internal::StatusUpdateMessage) {
+    pub(crate) fn status_update(&mut self, from: &Pid, message: internal::StatusUpdateMessage) {
         self.count("master/messages_status_update");
         let update = message.update;
-        let at = update
-            .slave_id
-            .as_ref()
-            .or(update.status.agent_id.as_ref())
-            .map(FollowerId::from);
+        let at = update.slave_id.as_ref().or(update.status.agent_id.as_ref());
         let framework_id = FrameworkId::from(&update.framework_id);
         let task_id = TaskId::from(&update.status.task_id);
-        let known = at.as_ref().and_then(|at| self.state.follower(at));
+        let known = at.and_then(|at| self.follower_saying(from, at));
         let Some(runs_task) = known.map(|f| {
             f.tasks
                 .get(&framework_id)
                 .is_some_and(|t| t.contains(&task_id))
         }) else {
-            let at = at.as_ref().map_or("nowhere", |at| at.as_str());
+            let at = at.map_or("nowhere", |at| at.value.as_str());
             return self.invalid_update(format!(
-                "Ignored an update of task {task_id} from the unknown follower {at}"
+                "Ignored an update of task {task_id} from {from}, which is not known as {at}"
             ));
         };
         if update.uuid.as_ref().is_none_or(|uuid| uuid.len() != 16) {
@@ -217,6 +214,10 @@ impl Leader {
 
     /// An `UPDATE` event, if it is connected.
     pub(crate) fn tell_framework(&mut self, framework: &FrameworkId, update: &Update) {
+        let hint = Hint {
+            latest_state: update.latest_state,
+            ..Hint::default()
+        };
         let update = event::Update {
             status: update.status.clone(),
         };
@@ -225,7 +226,7 @@ impl Leader {
             ..Default::default()
         };
         event.set_type(event::Type::Update);
-        self.event(framework, event);
+        self.deliver(framework, Arc::new(event), hint);
     }
 
     /// The leader's own update of a task in the tables.

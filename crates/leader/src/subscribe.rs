@@ -1,14 +1,16 @@
-//! Frameworks subscribe, come back on a new stream, and change their description.
+//! Frameworks subscribe, come back on another channel, and change their description.
 //!
 //! Follows `Master::subscribe`, `_subscribe`, `failoverFramework` and `updateFramework` in
-//! `src/master/master.cpp`. A refused subscription is an `ERROR` event on a stream that is then
-//! closed, not an HTTP error.
+//! `src/master/master.cpp`. Streams of the v1 API and v0 drivers come the same way; what differs is
+//! how they are answered. A refused subscription is an `ERROR` event on a stream that is then
+//! closed, not an HTTP error; a driver gets the message of that name.
 
 use crate::{
     Effect, Leader, Level, Principal, Reply,
     config::HEARTBEAT_INTERVAL,
+    driver::Hint,
     offers::allocator_options,
-    state::{Connection, Framework, roles_of},
+    state::{Channel, Connection, Framework, roles_of},
     timers::Timer,
     validate,
 };
@@ -37,54 +39,58 @@ impl Leader {
                 format!("Failed to validate scheduler::Call: {error}"),
             );
         }
-        let Some(call::Subscribe {
-            mut framework_info,
-            suppressed_roles,
-            offer_constraints,
-            ..
-        }) = call.subscribe
-        else {
+        let Some(mut subscribe) = call.subscribe else {
             return self.refuse(
                 request,
                 400,
                 "Failed to validate scheduler::Call: Expecting 'subscribe' to be present",
             );
         };
+        let framework_info = &mut subscribe.framework_info;
         if framework_info.principal.is_none()
             && let Some(principal) = principal
         {
             framework_info.principal = Some(principal.as_ref().to_owned());
         }
-        let is_new = framework_info
-            .id
-            .as_ref()
-            .is_none_or(|id| id.value.is_empty());
-        self.count(if is_new {
-            "master/messages_register_framework"
-        } else {
-            "master/messages_reregister_framework"
-        });
+        self.count_subscribe(framework_info);
         if self.state.streams.contains_key(&stream) {
             // Streams are fresh; should one not be, it leaves whoever had it.
             self.stream_closed(stream);
         }
         self.out.push(Effect::OpenStream { request, stream });
+        self.admit(Channel::Stream(stream), subscribe);
+    }
 
-        let checked = self.validate_framework(&framework_info).and_then(|()| {
-            validate::framework::options(
-                &framework_info,
-                &suppressed_roles,
-                offer_constraints.as_ref(),
-            )
+    pub(crate) fn count_subscribe(&mut self, info: &v1::FrameworkInfo) {
+        self.count(if is_new(info) {
+            "master/messages_register_framework"
+        } else {
+            "master/messages_reregister_framework"
         });
+    }
+
+    /// One way in for streams and drivers.
+    pub(crate) fn admit(&mut self, channel: Channel, subscribe: call::Subscribe) {
+        let call::Subscribe {
+            framework_info: mut info,
+            suppressed_roles,
+            offer_constraints,
+            force,
+        } = subscribe;
+        let checked = self
+            .validate_framework(&info)
+            .and_then(|()| self.authenticate_driver(&channel, &mut info))
+            .and_then(|()| {
+                validate::framework::options(&info, &suppressed_roles, offer_constraints.as_ref())
+            });
         if let Err(error) = checked {
-            return self.refuse_subscription(stream, &framework_info.name, error);
+            return self.refuse_subscription(&channel, &info.name, error);
         }
         let suppressed = suppressed_roles.into_iter().collect();
-        if is_new {
-            self.subscribe_new(stream, framework_info, suppressed);
+        if is_new(&info) {
+            self.subscribe_new(channel, info, suppressed);
         } else {
-            self.subscribe_known(stream, framework_info, suppressed);
+            self.subscribe_known(channel, info, suppressed, force.unwrap_or(false));
         }
     }
 
@@ -117,79 +123,124 @@ impl Leader {
         Ok(())
     }
 
-    fn refuse_subscription(&mut self, stream: StreamId, name: &str, message: String) {
+    fn refuse_subscription(&mut self, channel: &Channel, name: &str, message: String) {
         self.notice(
             Level::Warning,
             format!("Refused the subscription of framework '{name}': {message}"),
         );
-        self.out.push(Effect::Event {
-            stream,
-            event: Arc::new(error_event(message)),
-        });
-        self.out.push(Effect::CloseStream { stream });
+        self.send_off(channel, message);
+    }
+
+    /// The last word to a channel that is not, or no longer, anybody's.
+    fn send_off(&mut self, channel: &Channel, message: String) {
+        match channel {
+            Channel::Stream(stream) => {
+                let (stream, event) = (*stream, Arc::new(error_event(message)));
+                self.out.push(Effect::Event { stream, event });
+                self.out.push(Effect::CloseStream { stream });
+            }
+            Channel::Driver(pid) => self.driver_error(pid.clone(), message),
+        }
     }
 
     fn subscribe_new(
         &mut self,
-        stream: StreamId,
+        channel: Channel,
         mut info: v1::FrameworkInfo,
         suppressed: BTreeSet<String>,
     ) {
+        if let Channel::Driver(pid) = &channel
+            && let Some(known) = self.state.driver_at(pid)
+        {
+            // It did not hear the answer.
+            let id = known.id.clone();
+            return self.take_over(&id, channel, true);
+        }
         let id = self.new_framework_id();
         info.id = Some(id.to_proto());
         self.notice(
             Level::Info,
             format!("Framework '{}' subscribed as {id}", info.name),
         );
-        let mut framework =
-            Framework::new(id.clone(), info, Connection::Connected(stream), self.now);
+        let connection = Connection::Connected(channel);
+        let mut framework = Framework::new(id.clone(), info, connection, self.now);
         framework.suppressed = suppressed;
         self.add_framework(framework);
-        self.send_subscribed(&id);
+        self.send_subscribed(&id, Welcome::First);
         self.operator_event(|leader| leader.framework_added(&id));
     }
 
     fn subscribe_known(
         &mut self,
-        stream: StreamId,
+        channel: Channel,
         mut info: v1::FrameworkInfo,
         suppressed: BTreeSet<String>,
+        force: bool,
     ) {
         let id = info
             .id
             .as_ref()
             .map(FrameworkId::from)
             .unwrap_or_else(|| FrameworkId::new(""));
+        if let Channel::Driver(pid) = &channel
+            && let Some(other) = self.state.driver_at(pid).filter(|other| other.id != id)
+        {
+            // An answer would go to the framework that is there.
+            let text = format!(
+                "Dropped the subscription of {id}: {} is connected at {pid}",
+                other.id
+            );
+            return self.notice(Level::Warning, text);
+        }
         match self.state.framework(&id) {
             // After an election nobody else may know it yet: its own word is enough.
             None => self.recover_framework(info.clone()),
             Some(known) => {
                 validate::framework::keep_immutable(&known.info, &mut info);
                 if let Err(error) = validate::framework::update(&known.info, &info) {
-                    return self.refuse_subscription(stream, &info.name, error);
+                    return self.refuse_subscription(&channel, &info.name, error);
+                }
+                if !force && is_stranger(known, &channel) {
+                    let message = "Framework failed over".to_owned();
+                    return self.refuse_subscription(&channel, &info.name, message);
                 }
             }
         }
         self.apply_framework_info(&id, info, suppressed);
-        self.take_over(&id, stream);
+        self.take_over(&id, channel, force);
         self.tell_everyone(&id);
     }
 
-    /// The framework moves to `stream`, from wherever it was.
-    fn take_over(&mut self, id: &FrameworkId, stream: StreamId) {
-        let was_recovered = self
+    /// The framework moves to `channel`, from wherever it was.
+    fn take_over(&mut self, id: &FrameworkId, channel: Channel, force: bool) {
+        let Some(framework) = self.state.framework(id) else {
+            return;
+        };
+        let was_recovered = framework.is_recovered();
+        let old_pid = framework.pid().cloned();
+        let is_driver = matches!(channel, Channel::Driver(_));
+        let welcome = if is_driver && !force && !was_recovered {
+            Welcome::Again
+        } else {
+            Welcome::First
+        };
+        if welcome == Welcome::Again {
+            // It may have used offers while it was away: it has to hear that they are void.
+            self.rescind_offers_of(id);
+        } else {
+            self.discard_offers_of(id);
+        }
+        let old = self
             .state
-            .framework(id)
-            .is_some_and(Framework::is_recovered);
-        self.discard_offers_of(id);
-        if let Some(old) = self.state.connect(id, Connection::Connected(stream)) {
-            self.out.push(Effect::Event {
-                stream: old,
-                event: Arc::new(error_event("Framework failed over".to_owned())),
-            });
-            self.out.push(Effect::CloseStream { stream: old });
+            .connect(id, Connection::Connected(channel.clone()));
+        if let Some(old) = old.filter(|old| *old != channel) {
+            self.send_off(&old, "Framework failed over".to_owned());
+        }
+        if !is_driver && let Some(pid) = old_pid {
+            self.forget_authenticated(&pid);
         }
         self.timers.cancel(&Timer::Failover(id.clone()));
+        self.timers.cancel(&Timer::Heartbeat(id.clone()));
         let now = self.now;
         let Some(framework) = self.state.framework_mut(id) else {
             return;
@@ -203,10 +254,10 @@ impl Leader {
             self.allocator.activate_framework(id);
         }
         self.notice(Level::Info, format!("Framework {id} subscribed again"));
-        self.send_subscribed(id);
+        self.send_subscribed(id, welcome);
     }
 
-    fn send_subscribed(&mut self, id: &FrameworkId) {
+    fn send_subscribed(&mut self, id: &FrameworkId, welcome: Welcome) {
         if let Some(framework) = self.state.framework_mut(id) {
             framework.metrics_mut().count_call(call::Type::Subscribe);
         }
@@ -220,16 +271,22 @@ impl Leader {
             ..Default::default()
         };
         event.set_type(event::Type::Subscribed);
-        self.event(id, event);
+        let hint = Hint {
+            again: welcome == Welcome::Again,
+            ..Hint::default()
+        };
+        self.deliver(id, Arc::new(event), hint);
         // The reference sends the first heartbeat at once.
         self.heartbeat(id);
     }
 
+    /// Streams only: the messages of drivers have no such one.
     pub(crate) fn heartbeat(&mut self, id: &FrameworkId) {
-        if !self
+        if self
             .state
             .framework(id)
-            .is_some_and(Framework::is_connected)
+            .and_then(Framework::stream)
+            .is_none()
         {
             return;
         }
@@ -322,20 +379,49 @@ impl Leader {
     }
 }
 
-/// What followers are told of a framework. v1 schedulers have no process: their address is the
-/// empty one, written out.
+/// How a framework that subscribed is greeted: drivers are told which of the two it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Welcome {
+    /// As new here, or as another instance of one that is known.
+    First,
+    /// As the one it was.
+    Again,
+}
+
+fn is_new(info: &v1::FrameworkInfo) -> bool {
+    info.id.as_ref().is_none_or(|id| id.value.is_empty())
+}
+
+/// A driver elsewhere than where its framework was. It may be an old one that does not know of its
+/// successor, unless it says that it is the successor.
+fn is_stranger(known: &Framework, channel: &Channel) -> bool {
+    match channel {
+        Channel::Stream(_) => false,
+        Channel::Driver(pid) => !known.is_recovered() && known.pid() != Some(pid),
+    }
+}
+
+/// What followers are told of a framework: among it the address of its driver, to which they send
+/// what its executors say.
 pub(crate) fn framework_update(framework: &Framework) -> internal::UpdateFrameworkMessage {
     internal::UpdateFrameworkMessage {
         framework_id: framework.id.to_proto(),
-        pid: Some(NO_PROCESS.to_owned()),
+        pid: Some(address_of(framework)),
         framework_info: Some(v1::FrameworkInfo::clone(&framework.info)),
     }
+}
+
+/// Where a framework's process is. v1 schedulers have none: the empty address, written out.
+pub(crate) fn address_of(framework: &Framework) -> String {
+    framework
+        .pid()
+        .map_or_else(|| NO_PROCESS.to_owned(), ToString::to_string)
 }
 
 /// The address of nobody, as libprocess writes it.
 pub(crate) const NO_PROCESS: &str = "@0.0.0.0:0";
 
-fn error_event(message: String) -> scheduler::Event {
+pub(crate) fn error_event(message: String) -> scheduler::Event {
     let mut event = scheduler::Event {
         error: Some(event::Error { message }),
         ..Default::default()

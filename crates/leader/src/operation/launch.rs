@@ -4,7 +4,7 @@ use super::Accepted;
 use crate::{
     Leader,
     status::Cause,
-    subscribe::NO_PROCESS,
+    subscribe::address_of,
     validate::task::{Launch, validate},
 };
 use tepui_model::{resources::Resources, tasks::TaskState};
@@ -46,6 +46,7 @@ impl Leader {
         )?;
 
         let (info, to) = (framework.info.clone(), follower.pid.clone());
+        let pid = address_of(framework);
         let mut consumed = Resources::from_proto(&task.resources);
         let new_executor = task
             .executor
@@ -71,7 +72,7 @@ impl Leader {
             framework: v1::FrameworkInfo::clone(&info),
             task: task.clone(),
             resource_version_uuids: self.resource_versions(at),
-            pid: Some(NO_PROCESS.to_owned()),
+            pid: Some(pid),
             launch_executor: Some(launch_executor),
             ..Default::default()
         };

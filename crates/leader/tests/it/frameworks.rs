@@ -322,25 +322,6 @@ fn every_stream_has_heartbeats() {
 }
 
 #[test]
-fn drivers_hear_that_they_are_too_early() {
-    let mut cluster = Cluster::new();
-    let driver = "scheduler(1)@127.0.0.1:9999"
-        .parse()
-        .expect("a valid address");
-    cluster.peer(
-        &driver,
-        internal::RegisterFrameworkMessage {
-            framework: framework(),
-        },
-    );
-    let PeerMessage::FrameworkError(error) = cluster.sent(&driver) else {
-        panic!("expected an error")
-    };
-    assert!(error.message.contains("v0 scheduler drivers"));
-    cluster.nothing_left();
-}
-
-#[test]
 fn only_so_many_completed_tasks_and_frameworks_are_kept() {
     let config = Config {
         max_completed_frameworks: 2,
