@@ -98,9 +98,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tepui-leader",
             "tepui-model",
             "tepui-protocol",
+            "tepui-tls",
         ],
     ),
-    ("tepui-client", &["tepui-model", "tepui-protocol"]),
+    (
+        "tepui-client",
+        &["tepui-model", "tepui-protocol", "tepui-tls"],
+    ),
+    ("tepui-tls", &[]),
+    (
+        "tepui-emulator",
+        &["tepui-auth", "tepui-model", "tepui-protocol"],
+    ),
     (
         "tepui-sim",
         &[
@@ -121,15 +130,20 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tepui-auth",
             "tepui-client",
             "tepui-containers",
+            "tepui-emulator",
             "tepui-follower",
             "tepui-leader",
             "tepui-model",
             "tepui-node",
             "tepui-protocol",
+            "tepui-tls",
         ],
     ),
     // The black-box crate sees what users see: the binary, the wire and the public SDK.
-    ("tepui-tests", &["tepui-client", "tepui-protocol"]),
+    (
+        "tepui-tests",
+        &["tepui-client", "tepui-protocol", "tepui-tls"],
+    ),
     ("xtask", &[]),
 ];
 

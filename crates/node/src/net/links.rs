@@ -273,6 +273,8 @@ impl LinkTask {
                 }
                 rest = &rest[written..];
             }
+            // What TLS has taken may still be with it.
+            timeout(self.shared.options.write_timeout, writer.flush()).await??;
             self.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         }
         writer.shutdown().await

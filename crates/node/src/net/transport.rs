@@ -1,6 +1,11 @@
-//! What turns a TCP connection into a stream of bytes, for those that come in and those that go out.
+//! What turns a TCP connection into a stream of bytes, for those that come in and those that go out:
+//! as it is, or under TLS.
 //!
 //! The server and the links use a [`Stream`] and do not know what carries it.
+//!
+//! With downgrade switched on, one port serves both: the first byte of a connection tells TLS from
+//! HTTP. Going out, TLS is tried first and the same address is spoken to in the clear when that
+//! fails (`SocketManager` in `3rdparty/libprocess/src/process.cpp`).
 
 use std::{
     io,
@@ -9,6 +14,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tepui_tls::{Tls, TlsStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,8 +28,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How connections are made and taken. Clones share what they are made of.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Transport {}
+pub struct Transport {
+    tls: Option<Tls>,
+}
 
 impl Transport {
     /// Bytes as they are.
@@ -31,21 +38,72 @@ impl Transport {
         Self::default()
     }
 
-    /// Takes over a connection that came in. May wait for the peer: the caller bounds the time.
-    pub async fn accept(&self, tcp: TcpStream) -> io::Result<Stream> {
+    /// Under TLS; in the clear too where that is allowed.
+    pub fn tls(tls: Tls) -> Self {
+        Self { tls: Some(tls) }
+    }
+
+    /// Whether connections are under TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Takes over a connection that came in. Waits for the peer's first byte where TLS is spoken:
+    /// the caller bounds that time. From then on a handshake may take `handshake`.
+    pub async fn accept(&self, tcp: TcpStream, handshake: Duration) -> io::Result<Stream> {
         prepare(&tcp)?;
-        Ok(Stream::Plain(tcp))
+        let Some(tls) = &self.tls else {
+            return Ok(Stream::Plain(tcp));
+        };
+        let mut first = [0];
+        if tcp.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if tls.downgrade() && !begins_tls(first[0]) {
+            return Ok(Stream::Plain(tcp));
+        }
+        let stream = timeout(handshake, tls.accept(tcp)).await??;
+        Ok(Stream::Tls(Box::new(stream)))
     }
 
     /// Connects to an address within a time.
     pub async fn connect(&self, address: SocketAddr, patience: Duration) -> io::Result<Stream> {
-        timeout(patience, async {
-            let tcp = TcpStream::connect(address).await?;
-            prepare(&tcp)?;
-            Ok(Stream::Plain(tcp))
-        })
-        .await?
+        let Some(tls) = &self.tls else {
+            return timeout(patience, plain(address)).await?.map(Stream::Plain);
+        };
+        // A peer that does not speak TLS may as well say nothing: it gets half of the time.
+        let share = if tls.downgrade() {
+            patience / 2
+        } else {
+            patience
+        };
+        let secure = async {
+            let tcp = plain(address).await?;
+            // Peers are known by their addresses alone.
+            tls.connect(tcp, None).await
+        };
+        let result = timeout(share, secure).await;
+        match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(error) if tls.downgrade() => {
+                tracing::info!(peer = %address, %error, "no TLS with a peer; trying in the clear");
+                timeout(share, plain(address)).await?.map(Stream::Plain)
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Whether a first byte begins a TLS record, or what SSL 2 began with: text does neither.
+fn begins_tls(byte: u8) -> bool {
+    const HANDSHAKE: u8 = 0x16;
+    byte == HANDSHAKE || byte >= 0x80
+}
+
+async fn plain(address: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    prepare(&tcp)?;
+    Ok(tcp)
 }
 
 /// Messages are small and go out at once, and a machine that vanished is noticed even when nothing
@@ -64,6 +122,8 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
 pub enum Stream {
     /// Bytes as they are.
     Plain(TcpStream),
+    /// Under TLS.
+    Tls(Box<TlsStream>),
 }
 
 impl AsyncRead for Stream {
@@ -74,6 +134,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
 }
@@ -86,6 +147,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -96,24 +158,28 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }
