@@ -1,18 +1,35 @@
 //! One-way messages between libprocess peers: HTTP requests whose path names the process and the
 //! message, and whose headers name the sender (`3rdparty/libprocess/src/encoder.hpp`,
 //! `process.cpp`).
+//!
+//! [`frame`] finds them in what a connection receives, [`request`] writes them.
+
+mod chunked;
+pub mod frame;
 
 use crate::peer::{InvalidPid, Pid};
+use std::io::Write;
 
 const AGENT_PREFIX: &str = "libprocess/";
+/// About what everything but the body takes.
+const HEAD_BYTES: usize = 320;
 
 /// The whole request that carries a message, ready to be written to a connection.
 ///
 /// Peers tell libprocess requests by their first header, so the order of headers matters, and some
 /// only read a body that is one chunk. An empty body has no chunk and no length.
 pub fn request(from: &Pid, to: &Pid, message: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(body.len() + HEAD_BYTES);
+    write_request(&mut request, from, to, message, body);
+    request
+}
+
+/// Appends what [`request`] makes to what is to be written.
+pub fn write_request(out: &mut Vec<u8>, from: &Pid, to: &Pid, message: &str, body: &[u8]) {
     let slash = if to.name.is_empty() { "" } else { "/" };
-    let head = format!(
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
         "POST {slash}{}/{message} HTTP/1.1\r\n\
          User-Agent: {AGENT_PREFIX}{from}\r\n\
          Libprocess-From: {from}\r\n\
@@ -20,17 +37,17 @@ pub fn request(from: &Pid, to: &Pid, message: &str, body: &[u8]) -> Vec<u8> {
          Host: {}\r\n",
         to.name, to.address,
     );
-    let mut request = head.into_bytes();
     if body.is_empty() {
-        request.extend_from_slice(b"\r\n");
-        return request;
+        out.extend_from_slice(b"\r\n");
+        return;
     }
-    request.reserve(body.len() + 64);
-    let chunk = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
-    request.extend_from_slice(chunk.as_bytes());
-    request.extend_from_slice(body);
-    request.extend_from_slice(b"\r\n0\r\n\r\n");
-    request
+    let _ = write!(
+        out,
+        "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+        body.len()
+    );
+    out.extend_from_slice(body);
+    out.extend_from_slice(b"\r\n0\r\n\r\n");
 }
 
 /// What the head of a received message says.
@@ -85,6 +102,13 @@ pub fn recognise(
         message: message.to_owned(),
         from,
     }))
+}
+
+/// Whether a request's target is a path of plain characters and nothing else: no query, no
+/// authority, nothing that implementations read differently.
+fn is_token_path(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    path.starts_with('/') && path.bytes().all(plain)
 }
 
 /// Undoes percent-encoding, and `+` for a space.

@@ -4,6 +4,7 @@
 mod buffers;
 mod endpoints;
 mod errors;
+mod frames;
 mod lenient;
 mod recordings;
 mod required;
