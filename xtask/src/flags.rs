@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages, by the names the binary knows them under.
-const PAGES: &[&str] = &["leader", "follower", "execute"];
+const PAGES: &[&str] = &["leader", "follower", "execute", "emulate"];
 
 /// Writes every page; the summary names them.
 pub(crate) fn write(root: &Path) -> Result<String, String> {

@@ -4,6 +4,7 @@
 //! operator's commands are read by clap.
 
 use crate::{
+    emulate::{self, EmulateError},
     execute::{self, Access, ExecuteError, Job},
     flags::{FlagError, Settings, execute::FLAGS as EXECUTE_FLAGS},
     inspect::{self, InspectError},
@@ -27,6 +28,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Execute(#[from] ExecuteError),
     #[error(transparent)]
+    Emulate(#[from] EmulateError),
+    #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -38,6 +41,7 @@ impl CliError {
         match self {
             Self::Flag(_) | Self::Settings(_) | Self::Execute(ExecuteError::Job(_)) => true,
             Self::Role(error) => error.is_usage(),
+            Self::Emulate(error) => error.is_usage(),
             _ => false,
         }
     }
@@ -54,6 +58,10 @@ const ROLES: &[(&str, &str)] = &[
     (
         "execute",
         "Run a command, task or task group once, stream its output, end with its status",
+    ),
+    (
+        "emulate",
+        "Emulate thousands of followers, to size a leader or test a framework",
     ),
     (
         "config",
@@ -81,6 +89,7 @@ pub(crate) fn run(program: &str, mut args: Vec<String>) -> Result<ExitCode, CliE
         "follower" => start(Mode::Follower, &rest),
         "mixed" => start(Mode::Mixed, &rest),
         "execute" => execute_command(&rest, Progress::for_people()),
+        "emulate" => Ok(emulate::run(&rest)?),
         "config" => settings::print(&rest)
             .map(|()| ExitCode::SUCCESS)
             .map_err(CliError::from),

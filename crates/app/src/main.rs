@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod emulate;
 mod execute;
 mod flags;
 mod inspect;

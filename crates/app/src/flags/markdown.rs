@@ -3,7 +3,7 @@
 //! `tepui config --markdown-flags=PAGE` prints a page, `cargo xtask flags` writes all of them, and the
 //! test below fails when a committed page is not what the tables say.
 
-use super::{Flag, Support, execute, follower, leader, mixed};
+use super::{Flag, Support, emulate, execute, follower, leader, mixed};
 use std::fmt::Write;
 
 /// One page: its name (`docs/flags-NAME.md`), title, first words, and tables.
@@ -35,6 +35,12 @@ const PAGES: &[Page] = &[
         title: "Flags of `tepui execute`",
         intro: "Of `tepui execute` (also called as `mesos-execute`). Only `--master` can also come from the environment (`MESOS_MASTER`).",
         sections: &[("", execute::FLAGS)],
+    },
+    Page {
+        name: "emulate",
+        title: "Flags of `tepui emulate`",
+        intro: "Of `tepui emulate` ([emulator.md](emulator.md)). Only `--master` can also come from the environment (`MESOS_MASTER`).",
+        sections: &[("", emulate::FLAGS)],
     },
 ];
 

@@ -22,6 +22,7 @@ macro_rules! flag_table {
     (@default $default:literal) => { Some($default) };
 }
 
+pub(crate) mod emulate;
 pub(crate) mod execute;
 pub(crate) mod follower;
 pub(crate) mod leader;
