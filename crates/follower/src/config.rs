@@ -2,7 +2,8 @@
 //!
 //! Defaults are the reference's (`src/slave/flags.cpp`, `src/slave/constants.hpp`).
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tepui_auth::{Credential, Secret};
 use tepui_protocol::v1;
 
 /// First wait before an unacknowledged status update is sent again.
@@ -23,6 +24,31 @@ pub const MAX_COMPLETED_TASKS_PER_EXECUTOR: usize = 200;
 pub const COMMAND_EXECUTOR_CPUS: f64 = 0.1;
 /// Memory in MB that the executor of a command task counts for.
 pub const COMMAND_EXECUTOR_MEM_MB: f64 = 32.0;
+
+/// How a follower authenticates with its leader.
+#[derive(Debug, Clone)]
+pub struct FollowerAuthentication {
+    /// `--credential`
+    pub credential: Credential,
+    /// `--authentication_backoff_factor`
+    pub backoff_factor: Duration,
+    /// `--authentication_timeout_min`
+    pub timeout_min: Duration,
+    /// `--authentication_timeout_max`
+    pub timeout_max: Duration,
+}
+
+impl FollowerAuthentication {
+    /// With the reference's back-off.
+    pub fn new(credential: Credential) -> Self {
+        Self {
+            credential,
+            backoff_factor: Duration::from_secs(1),
+            timeout_min: Duration::from_secs(5),
+            timeout_max: Duration::from_secs(60),
+        }
+    }
+}
 
 /// Settings that do not change while the process lives.
 #[derive(Debug, Clone)]
@@ -51,6 +77,14 @@ pub struct Config {
     pub executor_environment_variables: BTreeMap<String, String>,
     /// `LIBPROCESS_IP` of this process, handed on to executors.
     pub libprocess_ip: Option<String>,
+    /// More variables of this process that custom executors need to reach it: `LIBPROCESS_SSL_*`.
+    /// What [`Self::executor_environment_variables`] says comes before.
+    pub executor_link_variables: BTreeMap<String, String>,
+    /// How to prove to leaders who this is; without it no leader is asked to be convinced.
+    pub authentication: Option<FollowerAuthentication>,
+    /// `--jwt_secret_key`: custom executors get a token signed with it, and must show it
+    /// (`--authenticate_http_executors`).
+    pub executor_secret_key: Option<Arc<Secret>>,
     /// `--default_container_info`.
     pub default_container_info: Option<v1::ContainerInfo>,
     /// `--executor_registration_timeout`.
@@ -93,6 +127,9 @@ impl Config {
             http_command_executor: false,
             executor_environment_variables: BTreeMap::new(),
             libprocess_ip: None,
+            executor_link_variables: BTreeMap::new(),
+            authentication: None,
+            executor_secret_key: None,
             default_container_info: None,
             executor_registration_timeout: Duration::from_secs(60),
             executor_reregistration_timeout: Duration::from_secs(2),

@@ -71,8 +71,20 @@ pub fn executor(
     env
 }
 
-/// What the process of a custom executor gets: [`executor`]'s, then its command's.
-pub fn custom_executor(mut env: Variables, command: &v1::CommandInfo) -> Vec<(String, String)> {
+/// What the process of a custom executor gets: [`executor`]'s, what its link to us needs, then its
+/// command's. Tasks get neither a token nor what belongs to the link.
+pub fn custom_executor(
+    config: &Config,
+    mut env: Variables,
+    token: Option<String>,
+    command: &v1::CommandInfo,
+) -> Vec<(String, String)> {
+    for (name, value) in &config.executor_link_variables {
+        env.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    if let Some(token) = token {
+        env.insert("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), token);
+    }
     for variable in command.environment.iter().flat_map(|e| &e.variables) {
         // Secrets need a resolver, which this follower does not have: they are left out, as the
         // reference does where nothing resolves them.

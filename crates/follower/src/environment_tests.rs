@@ -117,7 +117,7 @@ fn flags_come_before_the_follower_and_commands_after_it() {
         }),
         ..Default::default()
     };
-    let env: Variables = custom_executor(base(&config, false), &command)
+    let env: Variables = custom_executor(&config, base(&config, false), None, &command)
         .into_iter()
         .collect();
     assert_eq!(env["PATH"], "/opt/bin");
@@ -146,4 +146,29 @@ fn tasks_of_the_default_executor_see_no_executor_variables() {
         names,
         ["MESOS_ALLOCATION_ROLE", "MESOS_CONTAINER_IP", "PATH"]
     );
+}
+
+#[test]
+fn a_custom_executor_gets_its_token_and_what_links_need_and_tasks_get_neither() {
+    let mut config = config();
+    let tls = ("LIBPROCESS_SSL_ENABLED".to_owned(), "1".to_owned());
+    config.executor_link_variables.insert(tls.0.clone(), tls.1);
+    let command = v1::CommandInfo::default();
+    let token = Some("t.o.k".to_owned());
+    let env: Variables = custom_executor(&config, base(&config, false), token, &command)
+        .into_iter()
+        .collect();
+    assert_eq!(env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"], "t.o.k");
+    assert_eq!(env[&tls.0], "1");
+    let task: Variables = command_task(base(&config, false), &info())
+        .into_iter()
+        .collect();
+    assert!(!task.contains_key("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"));
+    assert!(!task.contains_key(&tls.0));
+    let executor_variables = &mut config.executor_environment_variables;
+    executor_variables.insert(tls.0.clone(), "0".to_owned());
+    let env: Variables = custom_executor(&config, base(&config, false), None, &command)
+        .into_iter()
+        .collect();
+    assert_eq!(env[&tls.0], "0", "the flag comes first");
 }

@@ -13,9 +13,11 @@ use crate::{
     status::{AgentStatus, Origin},
     tasks::dropped,
     timers::Timer,
+    tokens,
     view::ExecutorState,
     warn,
 };
+use tepui_auth::http::HttpPrincipal;
 use tepui_model::{ExecutorId, FrameworkId, RequestId, StreamId, container::ContainerId};
 use tepui_protocol::{
     internal as i,
@@ -51,9 +53,10 @@ impl Follower {
         request: RequestId,
         stream: StreamId,
         call: Call,
+        principal: Option<HttpPrincipal>,
         fx: &mut Effects,
     ) {
-        match self.admit(&call) {
+        match self.admit(&call, principal.as_ref()) {
             Err((status, message)) => reply(fx, request, Reply::Error { status, message }),
             Ok(key) => {
                 fx.push(Effect::OpenStream { request, stream });
@@ -63,8 +66,15 @@ impl Follower {
         }
     }
 
-    pub(crate) fn executor_call(&mut self, request: RequestId, call: Call, fx: &mut Effects) {
-        let result = self.admit(&call).and_then(|key| self.call(&key, call, fx));
+    pub(crate) fn executor_call(
+        &mut self,
+        request: RequestId,
+        call: Call,
+        principal: Option<HttpPrincipal>,
+        fx: &mut Effects,
+    ) {
+        let admitted = self.admit(&call, principal.as_ref());
+        let result = admitted.and_then(|key| self.call(&key, call, fx));
         let answer = match result {
             Ok(()) => Reply::Accepted,
             Err((202, _)) => Reply::Accepted,
@@ -91,7 +101,9 @@ impl Follower {
                 self.subscribe(&key, Connection::Local(container), subscribe, fx);
                 Ok(())
             }
-            _ => self.admit(&call).and_then(|key| self.call(&key, call, fx)),
+            _ => self
+                .admit(&call, None)
+                .and_then(|key| self.call(&key, call, fx)),
         };
         if let Err((status, message)) = result
             && status != 202
@@ -104,7 +116,11 @@ impl Follower {
     }
 
     /// Checks a call and finds its executor. HEARTBEAT needs none and is "refused" with 202.
-    fn admit(&self, call: &Call) -> Result<ExecutorKey, Refusal> {
+    fn admit(
+        &self,
+        call: &Call,
+        principal: Option<&HttpPrincipal>,
+    ) -> Result<ExecutorKey, Refusal> {
         validate(call)
             .map_err(|text| (400, format!("Failed to validate Executor::Call: {text}")))?;
         if call.r#type() == Type::Heartbeat {
@@ -122,6 +138,9 @@ impl Follower {
             .executors
             .get(&key.1)
             .ok_or((400, "Executor cannot be found".to_owned()))?;
+        if let Some(principal) = principal {
+            tokens::verify(principal, &key, &executor.container).map_err(|text| (403, text))?;
+        }
         if executor.state == ExecutorState::Registering && call.r#type() != Type::Subscribe {
             return Err((403, "Executor is not subscribed".to_owned()));
         }

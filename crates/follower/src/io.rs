@@ -1,6 +1,7 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
 use std::{fmt, path::PathBuf};
+use tepui_auth::http::HttpPrincipal;
 use tepui_model::{
     RequestId, StreamId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
@@ -42,6 +43,8 @@ pub enum Input {
         stream: StreamId,
         /// The call.
         call: Box<executor::Call>,
+        /// Who sent it, where executors authenticate.
+        principal: Option<HttpPrincipal>,
     },
     /// Any other executor call over HTTP.
     ExecutorCall {
@@ -49,6 +52,8 @@ pub enum Input {
         request: RequestId,
         /// The call.
         call: Box<executor::Call>,
+        /// Who sent it, where executors authenticate.
+        principal: Option<HttpPrincipal>,
     },
     /// An executor's stream ended.
     StreamClosed {

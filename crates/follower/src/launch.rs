@@ -141,12 +141,14 @@ impl Follower {
             .container
             .as_ref()
             .or(self.config.default_container_info.as_ref());
+        let token = self.executor_token(&launch.executor, &container);
+        let environment = environment::custom_executor(&self.config, base, token, &command);
         LaunchSpec {
             container,
             sandbox,
             latest: Some(latest),
             user,
-            environment: environment::custom_executor(base, &command),
+            environment,
             uris: command.uris.clone(),
             command,
             container_info: container_info.cloned().map(Arc::new),

@@ -7,9 +7,11 @@
 //! | input | file |
 //! |---|---|
 //! | leader detection, (re-)registration, pings, shutdown | `registration.rs` |
+//! | authentication with the leader | `authentication.rs` |
 //! | RunTask, RunTaskGroup, KillTask | `tasks.rs` |
 //! | launching executors | `launch.rs` |
 //! | calls of executors | `executors.rs` |
+//! | what tokens of executors say | `tokens.rs` |
 //! | messages of v0 executor drivers | `driver.rs` |
 //! | the end of executors and frameworks | `endings.rs` |
 //! | status updates, acknowledgements, retries | `status.rs` |
@@ -21,6 +23,7 @@
 //!
 //! [`PendingLaunch`]: state::PendingLaunch
 
+mod authentication;
 pub mod config;
 mod driver;
 mod endings;
@@ -40,6 +43,7 @@ mod state;
 mod status;
 mod tasks;
 mod timers;
+mod tokens;
 pub mod validate;
 pub mod view;
 
@@ -47,7 +51,7 @@ pub use config::Config;
 pub use state::Phase;
 
 use bytes::Bytes;
-use io::{Effect, Effects, Input, Level, Notice, Reply};
+use io::{Effect, Effects, Input, Level, Notice, ProcessName, Reply};
 use registration::Registration;
 use rpds::{QueueSync, RedBlackTreeMapSync};
 use rustc_hash::FxHashMap;
@@ -86,6 +90,7 @@ pub struct Follower {
     phase: Phase,
     leader: Option<Pid>,
     registration: Registration,
+    authentication: authentication::Authentication,
     frameworks: BTreeMap<FrameworkId, Framework>,
     /// Oldest first, bounded.
     completed_frameworks: QueueSync<Arc<view::FrameworkView>>,
@@ -138,6 +143,7 @@ impl Follower {
             phase: Phase::Disconnected,
             leader: None,
             registration: Registration::default(),
+            authentication: Default::default(),
             frameworks: BTreeMap::new(),
             completed_frameworks: QueueSync::default(),
             containers: FxHashMap::default(),
@@ -162,18 +168,22 @@ impl Follower {
         match input {
             Input::Tick => self.tick(fx),
             Input::LeaderDetected(leader) => self.leader_detected(leader, fx),
-            Input::Peer {
-                from,
-                to: _,
-                message,
-            } => self.peer(from, message, fx),
+            Input::Peer { from, to, message } => match to {
+                ProcessName::Follower => self.peer(from, message, fx),
+                ProcessName::Authenticatee(n) => self.authentication_message(n, &from, message, fx),
+            },
             Input::LinkBroken { pid } => self.link_broken(pid, fx),
             Input::ExecutorSubscribe {
                 request,
                 stream,
                 call,
-            } => self.executor_subscribe(request, stream, *call, fx),
-            Input::ExecutorCall { request, call } => self.executor_call(request, *call, fx),
+                principal,
+            } => self.executor_subscribe(request, stream, *call, principal, fx),
+            Input::ExecutorCall {
+                request,
+                call,
+                principal,
+            } => self.executor_call(request, *call, principal, fx),
             Input::StreamClosed { stream } => self.stream_closed(stream),
             Input::LocalExecutorCall { container, call } => {
                 self.local_executor_call(container, *call, fx)
@@ -260,9 +270,10 @@ impl Follower {
             "stream of nobody"
         );
         self.check_drivers();
+        self.check_authentication();
         assert_eq!(self.frameworks.len(), self.frameworks_view.size());
         assert!(
-            self.timers.len() <= 3 + 3 * executors + self.updates.len(),
+            self.timers.len() <= 5 + 3 * executors + self.updates.len(),
             "timers leak"
         );
         self.updates.check();
@@ -273,6 +284,8 @@ impl Follower {
         while let Some(timer) = self.timers.pop_due(self.now) {
             match timer {
                 Timer::Register => self.register(fx),
+                Timer::Authenticate => self.authenticate(fx),
+                Timer::AuthenticationTimeout => self.authentication_timeout(fx),
                 Timer::PingMissing => self.ping_missing(fx),
                 Timer::ExecutorRegistration(container) => {
                     self.executor_registration_timeout(&container, fx)
@@ -352,7 +365,7 @@ impl Follower {
         if let Some(leader) = &self.leader {
             fx.push(Effect::Send {
                 to: leader.clone(),
-                from: crate::io::ProcessName::Follower,
+                from: ProcessName::Follower,
                 message: message.into(),
             });
         }

@@ -83,6 +83,7 @@ impl Follower {
         self.pause_updates();
         self.timers.cancel(&Timer::Register);
         self.timers.cancel(&Timer::PingMissing);
+        self.stop_authenticating();
         match &self.leader {
             None => info(fx, "Lost the leader".to_owned()),
             Some(leader) => {
@@ -100,7 +101,11 @@ impl Follower {
         let factor = self.config.registration_backoff_factor;
         self.registration.backoff = factor.saturating_mul(2);
         let wait = factor.mul_f64(self.rng.unit());
-        self.timers.set(Timer::Register, self.now + wait);
+        let first = match self.config.authentication {
+            Some(_) => Timer::Authenticate,
+            None => Timer::Register,
+        };
+        self.timers.set(first, self.now + wait);
     }
 
     /// The registration is in doubt: begin again with the same leader.
@@ -111,7 +116,10 @@ impl Follower {
 
     pub(crate) fn link_broken(&mut self, pid: Pid, fx: &mut Effects) {
         self.driver_link_broken(&pid, fx);
-        if self.leader.as_ref() == Some(&pid) && self.phase == Phase::Running {
+        // A leader forgets who we are with the link: it would not hear of a registration.
+        let lost = self.phase == Phase::Running
+            || self.phase == Phase::Disconnected && self.authentication.succeeded();
+        if self.leader.as_ref() == Some(&pid) && lost {
             info(fx, format!("The link to the leader {pid} broke"));
             self.start_over(fx);
         }
@@ -119,6 +127,9 @@ impl Follower {
 
     pub(crate) fn register(&mut self, fx: &mut Effects) {
         if self.phase != Phase::Disconnected || self.leader.is_none() {
+            return;
+        }
+        if self.config.authentication.is_some() && !self.authentication.succeeded() {
             return;
         }
         if self.id.is_none() {
@@ -268,6 +279,7 @@ impl Follower {
     fn connected(&mut self, fx: &mut Effects) {
         self.phase = Phase::Running;
         self.timers.cancel(&Timer::Register);
+        self.stop_authenticating();
         self.resume_updates(fx);
     }
 
@@ -391,6 +403,7 @@ impl Follower {
         self.phase = Phase::Terminating;
         self.timers.cancel(&Timer::Register);
         self.timers.cancel(&Timer::PingMissing);
+        self.stop_authenticating();
         self.pause_updates();
         if self.frameworks.is_empty() {
             return fx.push(Effect::Stop { failed: false });

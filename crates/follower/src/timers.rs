@@ -9,6 +9,10 @@ use tepui_model::{FrameworkId, TaskId, Time, container::ContainerId};
 pub(crate) enum Timer {
     /// Next try to register.
     Register,
+    /// Next try to authenticate.
+    Authenticate,
+    /// The leader has not answered an attempt to authenticate in time.
+    AuthenticationTimeout,
     /// The leader has not pinged for too long.
     PingMissing,
     /// An executor has not subscribed in time.

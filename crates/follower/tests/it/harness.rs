@@ -1,6 +1,7 @@
 //! A follower, a leader and executors that a test plays by hand. Every step is followed by `check()`.
 
 use std::time::Duration;
+use tepui_auth::http::HttpPrincipal;
 use tepui_follower::{
     Config, Follower,
     io::{Effect, Effects, ExecutorPeer, Input, LocalExecutor, Reply},
@@ -187,21 +188,33 @@ impl World {
         });
     }
     pub(crate) fn http(&mut self, call: Call) -> Reply {
+        self.http_as(None, call)
+    }
+    pub(crate) fn http_as(&mut self, principal: Option<HttpPrincipal>, call: Call) -> Reply {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.step(Input::ExecutorCall {
             request,
             call: Box::new(call),
+            principal,
         });
         self.reply_to(request)
     }
     pub(crate) fn http_subscribe(&mut self, call: Call) -> (StreamId, Option<Reply>) {
+        self.http_subscribe_as(None, call)
+    }
+    pub(crate) fn http_subscribe_as(
+        &mut self,
+        principal: Option<HttpPrincipal>,
+        call: Call,
+    ) -> (StreamId, Option<Reply>) {
         self.requests += 1;
         let (request, stream) = (RequestId(self.requests), StreamId(self.streams.uuid()));
         self.step(Input::ExecutorSubscribe {
             request,
             stream,
             call: Box::new(call),
+            principal,
         });
         let opened = |e: &Effect| matches!(e, Effect::OpenStream { stream: s, .. } if *s == stream);
         if let Some(at) = self.effects.iter().position(opened) {

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod authentication;
 mod drivers;
 mod executors;
 mod lifecycle;

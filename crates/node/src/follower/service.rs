@@ -135,11 +135,13 @@ impl FollowerService {
             Ok(call) => Box::new(call),
             Err(refusal) => return refusal,
         };
+        let principal = request.principal.clone();
         if call.r#type() != Type::Subscribe {
             return self
                 .ask(ContentType::Json, |request| Input::ExecutorCall {
                     request,
                     call,
+                    principal,
                 })
                 .await;
         }
@@ -154,6 +156,7 @@ impl FollowerService {
             request,
             stream,
             call,
+            principal,
         })
         .await
     }
