@@ -1,6 +1,8 @@
 //! A follower from its flags.
 
-use super::{Ending, RoleError, Signals, Verbosity, address, leader::log_file, ready};
+use super::{
+    Ending, RoleError, Signals, Verbosity, address, auth::FollowerAuth, leader::log_file, ready,
+};
 use crate::{flags::Settings, logging::SetVerbosity, settings::Resolved};
 use std::{
     collections::BTreeMap,
@@ -45,7 +47,7 @@ pub(super) async fn run(
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
     let ip = listen.ip;
     let attributes = resolved.vars.is_some();
-    let options = options(
+    let mut options = options(
         settings,
         listen,
         Path::new(work_dir),
@@ -54,8 +56,10 @@ pub(super) async fn run(
         verbosity,
         attributes,
     )?;
+    let auth = FollowerAuth::read(resolved)?;
     // Not before the settings are known to be good: what is wrong with them should stand alone.
-    address::warn_if_open("FOLLOWER", ip);
+    address::warn_if_open("FOLLOWER", ip, &auth.open());
+    auth.apply(&mut options);
     let mut signals = Signals::new()?;
     let mut follower = FollowerNode::start(options).await?;
     ready::announce("follower", follower.address);
@@ -168,8 +172,21 @@ fn config(
         config.max_completed_executors_per_framework = value;
     }
     config.http_command_executor = settings.is_on("http_command_executor");
+    config.libprocess_ip = std::env::var("LIBPROCESS_IP").ok();
+    config.executor_link_variables = link_variables(std::env::vars_os());
     config.flags = settings.published(crate::flags::follower::FLAGS);
     Ok(config)
+}
+
+/// What an executor needs to reach a follower that speaks TLS: its own settings.
+fn link_variables(
+    all: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> BTreeMap<String, String> {
+    let texts =
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts
+        .filter(|(name, _)| name.starts_with("LIBPROCESS_SSL_"))
+        .collect()
 }
 
 fn headroom(text: &str) -> Result<f64, String> {
