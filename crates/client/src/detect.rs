@@ -1,7 +1,7 @@
 //! Where the leader is.
 //!
-//! A [`Target`] is what people write: `host:port`, a URL `http://host:port`, or `file://path` whose
-//! contents are one of the former. A leader that does not lead answers 307 or 503; the clients
+//! A [`Target`] is what people write: `host:port`, a URL `http://host:port` or `https://host:port`, or
+//! `file://path` whose contents are one of the former. A leader that does not lead answers 307 or 503; the clients
 //! follow the redirect and fall back to the target.
 
 use crate::Error;
@@ -10,14 +10,14 @@ use std::{fmt, path::PathBuf};
 /// How to find the leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Always there.
+    /// Always there: `host:port`, perhaps with `http://` or `https://`.
     Address(String),
     /// Written in a file, read anew at each detection.
     File(PathBuf),
 }
 
 impl Target {
-    /// Reads `host:port`, `http://host:port` or `file://path`.
+    /// Reads `host:port`, `http://host:port`, `https://host:port` or `file://path`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it is none of these, or a `zk://` URL.
@@ -35,28 +35,32 @@ impl Target {
                 "names ZooKeeper, which this version cannot ask yet: give HOST:PORT",
             ));
         }
-        if text_.starts_with("https://") {
-            return Err(invalid(
-                "asks for TLS, which this version does not speak yet",
-            ));
-        }
-        let address = text_
-            .strip_prefix("http://")
-            .unwrap_or(text_)
-            .trim_end_matches('/');
+        let (scheme, address) = match text_.split_once("://") {
+            Some(("http", rest)) => ("http://", rest),
+            Some(("https", rest)) => ("https://", rest),
+            _ => ("", text_),
+        };
+        let address = address.trim_end_matches('/');
         // `master@host:port` is how logs and the detector of the reference print a leader.
         let address = address
             .rsplit_once('@')
             .map_or(address, |(_, address)| address);
         match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
-                Ok(Self::Address(address.to_owned()))
+                Ok(Self::Address(format!("{scheme}{address}")))
             }
-            _ => Err(invalid("is not HOST:PORT, http://HOST:PORT or file://PATH")),
+            _ => Err(invalid(
+                "is not HOST:PORT, http://HOST:PORT, https://HOST:PORT or file://PATH",
+            )),
         }
     }
 
-    /// The address to try now.
+    /// Whether it asks for TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self, Self::Address(address) if address.starts_with("https://"))
+    }
+
+    /// The address to try now, with its scheme if it was given one.
     ///
     /// # Errors
     /// [`Error::Detect`] when the file cannot be read or holds no address.
@@ -96,17 +100,17 @@ mod tests {
 
     #[test]
     fn targets_are_read_in_every_form_people_write() {
-        for text in [
-            "10.0.0.1:5050",
-            "http://10.0.0.1:5050/",
-            "master@10.0.0.1:5050",
-            " 10.0.0.1:5050\n",
-        ] {
+        for text in ["10.0.0.1:5050", "master@10.0.0.1:5050", " 10.0.0.1:5050\n"] {
             assert_eq!(
                 Target::parse(text).unwrap(),
                 Target::Address("10.0.0.1:5050".into()),
                 "{text}"
             );
+        }
+        for scheme in ["http", "https"] {
+            let target = Target::parse(&format!("{scheme}://10.0.0.1:5050/")).unwrap();
+            assert_eq!(target.to_string(), format!("{scheme}://10.0.0.1:5050"));
+            assert_eq!(target.is_secure(), scheme == "https");
         }
         assert_eq!(
             Target::parse("[::1]:5050").unwrap(),
@@ -124,7 +128,8 @@ mod tests {
             "a:0",
             "a:70000",
             "zk://a:2181/mesos",
-            "https://a:1",
+            "https://a",
+            "ftp://a:1",
         ] {
             assert!(
                 matches!(Target::parse(text), Err(Error::Invalid { .. })),

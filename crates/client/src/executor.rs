@@ -20,6 +20,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tepui_tls::{Tls, TlsConfig};
 
 const PATH: &str = "/api/v1/executor";
 
@@ -42,6 +43,8 @@ pub struct Environment {
     pub shutdown_grace_period: Duration,
     /// `MESOS_EXECUTOR_AUTHENTICATION_TOKEN`.
     pub authentication_token: Option<String>,
+    /// `LIBPROCESS_SSL_ENABLED` and its like: how to speak TLS to the follower.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Environment {
@@ -65,6 +68,16 @@ impl Environment {
                 })
             }
         };
+        let tls = TlsConfig::from_variables(&var).map_err(|error| Error::Invalid {
+            what: "TLS",
+            reason: error.to_string(),
+        })?;
+        let tls = tls.map(|(config, notes)| {
+            for note in notes {
+                tracing::warn!("{note}");
+            }
+            config
+        });
         Ok(Self {
             agent_endpoint: required("MESOS_AGENT_ENDPOINT")?,
             framework_id: FrameworkId {
@@ -84,6 +97,7 @@ impl Environment {
                 Duration::from_secs(5),
             )?,
             authentication_token: var("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
+            tls,
         })
     }
 }
@@ -139,7 +153,7 @@ impl Executor {
     /// Connects on the first [`Executor::next`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the token is not a header value.
+    /// [`Error::Invalid`] when the token is not a header value, or the files of TLS cannot be used.
     pub fn new(environment: Environment, codec: Codec) -> Result<Self, Error> {
         let authorization = environment
             .authentication_token
@@ -149,7 +163,14 @@ impl Executor {
             Duration::from_millis(50),
             environment.subscription_backoff_max,
         );
-        let http = Http::new(codec, authorization)?;
+        let mut http = Http::new(codec, authorization)?;
+        if let Some(config) = &environment.tls {
+            let tls = Tls::load(config.clone()).map_err(|error| Error::Invalid {
+                what: "TLS",
+                reason: error.to_string(),
+            })?;
+            http = http.tls(tls);
+        }
         let calls = Calls {
             environment: Arc::new(environment),
             http,

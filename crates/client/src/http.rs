@@ -1,18 +1,16 @@
 //! One HTTP connection pool under all clients: typed requests, typed answers, RecordIO streams.
 
-use crate::Error;
+use crate::{Error, connect::Connector};
 use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use prost::{Message, Name};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tepui_protocol::{json, recordio, wire};
+use tepui_tls::Tls;
 
 /// How long a call may take before it is given up.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,16 +75,15 @@ impl std::fmt::Debug for Credential {
 /// Shared by clones: one pool of connections.
 #[derive(Clone)]
 pub(crate) struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     pub(crate) codec: Codec,
     authorization: Option<Arc<HeaderValue>>,
+    /// What `host:port` without a scheme means.
+    secure: bool,
 }
 
 impl Http {
     pub(crate) fn new(codec: Codec, authorization: Option<String>) -> Result<Self, Error> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(10)));
         let authorization = authorization
             .map(|text| {
                 let mut value = HeaderValue::from_str(&text).map_err(|e| Error::Invalid {
@@ -98,10 +95,24 @@ impl Http {
             })
             .transpose()?;
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new()).build(Connector::new(None)),
             codec,
             authorization,
+            secure: false,
         })
+    }
+
+    /// `host:port` is spoken to under TLS from now on.
+    pub(crate) fn secure(mut self, secure: bool) -> Self {
+        self.secure |= secure;
+        self
+    }
+
+    /// As [`Http::secure`], with these certificates and authorities.
+    pub(crate) fn tls(mut self, tls: Tls) -> Self {
+        self.client = Client::builder(TokioExecutor::new()).build(Connector::new(Some(tls)));
+        self.secure = true;
+        self
     }
 
     pub(crate) fn basic(credential: &Credential) -> String {
@@ -119,9 +130,14 @@ impl Http {
         path: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, Error> {
+        let scheme = match (address.contains("://"), self.secure) {
+            (true, _) => "",
+            (false, true) => "https://",
+            (false, false) => "http://",
+        };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{address}{path}"))
+            .uri(format!("{scheme}{address}{path}"))
             .header(
                 header::USER_AGENT,
                 concat!("tepui/", env!("CARGO_PKG_VERSION")),
@@ -174,7 +190,7 @@ impl Http {
                 request.headers_mut().insert(STREAM_ID, id);
             }
             let response = self.send(&address, request).await?;
-            match redirected(&response) {
+            match redirected(&address, &response) {
                 Some(next) => address = next,
                 None => return Ok((address, response)),
             }
@@ -213,7 +229,7 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let request = self.request(Method::GET, &address, path, Bytes::new())?;
             let response = self.send(&address, request).await?;
-            match redirected(&response) {
+            match redirected(&address, &response) {
                 Some(next) => address = next,
                 None => return expect_success(&address, response).await,
             }
@@ -225,17 +241,32 @@ impl Http {
     }
 }
 
-/// `host:port` of a 307's `Location: //host:port/path`.
-fn redirected(response: &Response<Incoming>) -> Option<String> {
+/// Where a 307 from `address` points: `Location: //host:port/path` keeps the scheme.
+fn redirected(address: &str, response: &Response<Incoming>) -> Option<String> {
     if response.status() != StatusCode::TEMPORARY_REDIRECT {
         return None;
     }
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    let rest = location
-        .strip_prefix("http:")
-        .unwrap_or(location)
-        .strip_prefix("//")?;
-    Some(rest.split('/').next().unwrap_or(rest).to_owned())
+    next_address(address, location)
+}
+
+fn next_address(address: &str, location: &str) -> Option<String> {
+    let (scheme, rest) = match location.split_once("//") {
+        Some(("", rest)) => (
+            address.split_once("//").map_or("", |(scheme, _)| scheme),
+            rest,
+        ),
+        // Nobody is led from a verified peer to one that anybody could be.
+        Some(("http:", rest)) if !address.starts_with("https:") => ("http:", rest),
+        Some(("https:", rest)) => ("https:", rest),
+        _ => return None,
+    };
+    let host = rest.split('/').next().unwrap_or(rest);
+    Some(if scheme.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{scheme}//{host}")
+    })
 }
 
 /// The body of a 2xx answer.
@@ -321,6 +352,27 @@ impl Records {
             if let (Err(error), true) = (outcome, self.ready.is_empty()) {
                 return Err(malformed(&self.address, error.to_string()));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_keep_the_scheme_and_never_leave_tls() {
+        for (address, location, expected) in [
+            ("a:1", "//b:2/x", Some("b:2")),
+            ("https://a:1", "//b:2/x", Some("https://b:2")),
+            ("a:1", "http://b:2/x", Some("http://b:2")),
+            ("a:1", "https://b:2", Some("https://b:2")),
+            ("https://a:1", "http://b:2/x", None),
+            ("a:1", "/x", None),
+            ("a:1", "ftp://b:2", None),
+        ] {
+            let next = next_address(address, location);
+            assert_eq!(next.as_deref(), expected, "{address} {location}");
         }
     }
 }

@@ -5,10 +5,11 @@
 //! * [`executor::Executor`]: for authors of executors; reads its environment, subscribes to its
 //!   follower, resends what was not acknowledged.
 //! * [`operator::Operator`]: the operator API of leaders and followers, and the plain JSON endpoints.
-//! * [`detect::Target`]: where the leader is: `host:port` or `file://path` (`zk://` comes with the
-//!   high-availability work and is refused by name until then).
+//! * [`detect::Target`]: where the leader is: `host:port`, `https://host:port` or `file://path`
+//!   (`zk://` comes with the high-availability work and is refused by name until then).
 //!
-//! Every client speaks protobuf or JSON ([`Codec`]) and may carry a [`Credential`].
+//! Every client speaks protobuf or JSON ([`Codec`]) and may carry a [`Credential`]. Under `https` a
+//! server is verified against the authorities of this machine, or as a [`Tls`] says that is given.
 //!
 //! # A framework
 //!
@@ -67,6 +68,7 @@
 //! ```
 
 mod backoff;
+mod connect;
 pub mod detect;
 pub mod error;
 pub mod executor;
@@ -78,6 +80,7 @@ pub use error::Error;
 pub use http::{CALL_TIMEOUT, Codec, Credential};
 /// The public types of the v1 APIs.
 pub use tepui_protocol::v1 as proto;
+pub use tepui_tls::{Tls, TlsConfig};
 
 /// Reads resources in the text form, scalars, ranges and sets: `cpus:1;mem:128;ports:[8000-8001]`.
 ///

@@ -6,6 +6,7 @@ use crate::{
     http::{Http, Records},
     proto::{agent, master},
 };
+use tepui_tls::Tls;
 
 /// Talks to one leader (found through its target) and to any follower by address.
 #[derive(Clone)]
@@ -21,10 +22,20 @@ impl Operator {
     /// [`Error::Invalid`] when the target or the credential cannot be used.
     pub fn new(target: &str, credential: Option<&Credential>) -> Result<Self, Error> {
         let http = Http::new(Codec::Protobuf, credential.map(Http::basic))?;
+        let target = Target::parse(target)?;
         Ok(Self {
-            target: Target::parse(target)?,
-            http,
+            http: http.secure(target.is_secure()),
+            target,
         })
+    }
+
+    /// Speaks TLS with these certificates and authorities, also to `host:port` without a scheme.
+    /// Without this, servers at `https://` addresses are verified against the authorities of this
+    /// machine.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.http = self.http.tls(tls);
+        self
     }
 
     /// Speaks `codec` from now on.

@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tepui_tls::Tls;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -77,6 +78,7 @@ pub struct Builder {
     suppressed_roles: Vec<String>,
     codec: Codec,
     credential: Option<Credential>,
+    tls: Option<Tls>,
     attempts_max: Option<u32>,
 }
 
@@ -92,6 +94,14 @@ impl Builder {
     #[must_use]
     pub fn credential(mut self, credential: Credential) -> Self {
         self.credential = Some(credential);
+        self
+    }
+
+    /// Speaks TLS with these certificates and authorities, also to a target without a scheme. Without
+    /// this, a leader at an `https://` address is verified against the authorities of this machine.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -114,13 +124,18 @@ impl Builder {
     /// # Errors
     /// [`Error::Invalid`] names the setting.
     pub fn build(self) -> Result<Scheduler, Error> {
+        let target = Target::parse(&self.target)?;
         let http = Http::new(self.codec, self.credential.as_ref().map(Http::basic))?;
+        let http = match self.tls {
+            Some(tls) => http.tls(tls),
+            None => http.secure(target.is_secure()),
+        };
         let session = Arc::new(Mutex::new(Session {
             framework_id: self.framework.id.clone(),
             link: None,
         }));
         Ok(Scheduler {
-            target: Target::parse(&self.target)?,
+            target,
             calls: Calls::new(http, session),
             framework: self.framework,
             suppressed_roles: self.suppressed_roles,
@@ -171,6 +186,7 @@ impl Scheduler {
             suppressed_roles: Vec::new(),
             codec: Codec::default(),
             credential: None,
+            tls: None,
             attempts_max: None,
         }
     }

@@ -59,7 +59,7 @@ pub struct Versions {
 }
 
 /// Everything about TLS of one process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TlsConfig {
     /// Who we are. Needed to accept connections.
     pub identity: Option<Identity>,

@@ -9,6 +9,7 @@
 //! | `der` | the two fields of a certificate that webpki keeps to itself |
 //! | `files` | reads certificates, keys and authorities; notices that they changed |
 //! | `session` | [`Tls`]: accepts and connects with what the files hold now |
+//! | `stream` | [`Stream`]: TLS or not, one type |
 //! | `testing` | authorities and certificates made on the spot (feature `testing`) |
 //!
 //! Sockets come from the caller. There is no session resumption, as in the reference: each handshake
@@ -24,6 +25,7 @@ mod der;
 mod files;
 mod names;
 mod session;
+mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verify;
@@ -34,3 +36,4 @@ pub use config::{
 };
 pub use files::FileError;
 pub use session::{Tls, TlsError, TlsStream};
+pub use stream::Stream;

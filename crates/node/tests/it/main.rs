@@ -8,3 +8,4 @@ mod links;
 mod server;
 mod streams;
 mod support;
+mod tls;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tepui_node::{
     http::{Limits, Request, Response, Server, Service, response},
-    net::Transport,
+    net::{Stream, Transport},
 };
 use tepui_protocol::peer::{PeerMessage, Pid};
 use tokio::{
@@ -44,24 +44,27 @@ pub(crate) type Messages = mpsc::UnboundedReceiver<(Pid, String, PeerMessage)>;
 
 /// A running server.
 pub(crate) async fn serve(limits: Limits) -> (SocketAddr, Messages, Server) {
+    serve_over(Transport::plain(), limits).await
+}
+
+/// A running server over some transport.
+pub(crate) async fn serve_over(
+    transport: Transport,
+    limits: Limits,
+) -> (SocketAddr, Messages, Server) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (messages, received) = mpsc::unbounded_channel();
     (
         address,
         received,
-        Server::start(
-            listener,
-            Transport::plain(),
-            limits,
-            Arc::new(Scripted { messages }),
-        ),
+        Server::start(listener, transport, limits, Arc::new(Scripted { messages })),
     )
 }
 
 /// A raw connection.
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
 }
 
@@ -89,14 +92,21 @@ impl Wire {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(Stream::Plain(
+            TcpStream::connect(address).await.expect("connected"),
+        ))
+    }
+
+    pub(crate) fn over(stream: Stream) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.expect("connected"),
+            stream,
             read: Vec::new(),
         }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("sent");
+        self.stream.flush().await.expect("sent");
     }
 
     /// Reads more; `false` at the end.
