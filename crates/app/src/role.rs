@@ -5,6 +5,7 @@
 //! [`mixed`] starts one of each on this machine.
 
 mod address;
+pub(crate) mod auth;
 mod follower;
 mod leader;
 mod mixed;
@@ -57,6 +58,8 @@ pub(crate) enum RoleError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Flag(#[from] FlagError),
+    #[error(transparent)]
+    Authentication(#[from] auth::AuthError),
     #[error("missing required flag '--{flag}': {why}")]
     Missing {
         flag: &'static str,
@@ -79,7 +82,11 @@ impl RoleError {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Settings(_) | Self::Flag(_) | Self::Missing { .. } | Self::Unexpected(_)
+            Self::Settings(_)
+                | Self::Flag(_)
+                | Self::Authentication(_)
+                | Self::Missing { .. }
+                | Self::Unexpected(_)
         )
     }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use std::{fmt, path::Path};
+use tepui_auth::{Credential, Credentials, Secret};
 
 /// Variables and their defaults, as text.
 pub(crate) const VARIABLES: &[Variable] = &[
@@ -154,7 +155,7 @@ impl Kind {
 enum Value {
     Text(String),
     Texts(Vec<String>),
-    Credentials(usize),
+    Credentials(Vec<Credential>),
 }
 
 /// A variables file that cannot be used.
@@ -293,7 +294,7 @@ impl Vars {
             .map(|variable| {
                 let given = self.given(variable.name);
                 let value = match given {
-                    Some((_, _, Value::Credentials(count))) => format!("({count} credentials)"),
+                    Some((_, _, Value::Credentials(all))) => format!("({} credentials)", all.len()),
                     Some(_) if variable.name == "mesos_follower_secret" => "(secret)".to_owned(),
                     _ => self.text(variable.name).unwrap_or_default(),
                 };
@@ -336,8 +337,8 @@ impl Vars {
         };
         let value = match (flag, self.given(name)) {
             (_, Some((_, _, Value::Texts(texts)))) => texts.join(";"),
-            ("credentials", Some((_, _, Value::Credentials(count)))) if *count > 0 => {
-                format!("({count} in the file)")
+            ("credentials", Some((_, _, Value::Credentials(all)))) if !all.is_empty() => {
+                format!("({} in the file)", all.len())
             }
             ("credential", Some(_)) => "(in the file)".to_owned(),
             _ => self.text(name)?,
@@ -352,6 +353,28 @@ impl Vars {
         })
     }
 
+    /// Who may authenticate with a leader: `mesos_credentials`, and the follower of the same file.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        let listed = match self.given("mesos_credentials") {
+            Some((_, _, Value::Credentials(listed))) => listed.clone(),
+            _ => Vec::new(),
+        };
+        let all: Credentials = self
+            .follower_credential()
+            .into_iter()
+            .chain(listed)
+            .collect();
+        (!all.is_empty()).then_some(all)
+    }
+
+    /// Who the follower says it is, when it has a secret.
+    pub(crate) fn follower_credential(&self) -> Option<Credential> {
+        self.given("mesos_follower_secret")?;
+        let secret = self.text("mesos_follower_secret")?;
+        let principal = self.text("mesos_follower_principal")?;
+        Some(Credential::new(principal, Secret::new(secret.into_bytes())))
+    }
+
     /// Who is given credentials means them to be asked for, unless the file says otherwise.
     fn implied(&self, flag: &str) -> Option<Setting> {
         let (asked, because) = match flag {
@@ -363,7 +386,7 @@ impl Vars {
             return None;
         }
         let (name, line, value) = self.given(because)?;
-        (*value != Value::Credentials(0)).then(|| Setting {
+        (*value != Value::Credentials(Vec::new())).then(|| Setting {
             value: Some("true".to_owned()),
             source: self.source(name, line),
         })
@@ -457,11 +480,12 @@ fn read_value(
     Ok(Some(value))
 }
 
-/// How many `{principal, secret}` there are; the error says what is there instead.
-fn credentials(node: &MarkedYaml<'_>) -> Result<usize, String> {
+/// Every `{principal, secret}`; the error says what is there instead.
+fn credentials(node: &MarkedYaml<'_>) -> Result<Vec<Credential>, String> {
     let YamlData::Sequence(items) = &node.data else {
         return Err(describe(node).to_owned());
     };
+    let mut credentials = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let YamlData::Mapping(fields) = &item.data else {
             return Err(format!(
@@ -470,23 +494,25 @@ fn credentials(node: &MarkedYaml<'_>) -> Result<usize, String> {
                 describe(item)
             ));
         };
-        for key in ["principal", "secret"] {
-            let found = fields.iter().any(|(name, value)| {
-                scalar_text(name).is_some_and(|n| n == key)
-                    && scalar_text(value).is_some_and(|v| !v.is_empty())
-            });
-            if !found {
-                return Err(format!("a list whose item {} has no {key}", index + 1));
-            }
-        }
+        let field = |key: &str| {
+            let mut named = fields
+                .iter()
+                .filter(|(name, _)| scalar_text(name).is_some_and(|name| name == key));
+            let value = named.next().and_then(|(_, value)| scalar_text(value));
+            value
+                .filter(|value| !value.is_empty())
+                .ok_or_else(|| format!("a list whose item {} has no {key}", index + 1))
+        };
+        let (principal, secret) = (field("principal")?, field("secret")?);
         if fields.len() != 2 {
             return Err(format!(
                 "a list whose item {} has other fields than principal and secret",
                 index + 1
             ));
         }
+        credentials.push(Credential::new(principal, Secret::new(secret.into_bytes())));
     }
-    Ok(items.len())
+    Ok(credentials)
 }
 
 fn scalar_text(node: &MarkedYaml<'_>) -> Option<String> {

@@ -7,7 +7,7 @@ use super::{
 
 /// In the order of their names.
 pub(crate) const FLAGS: &[Flag] = flag_table! {
-    "acls": value, Refused("authentication"), "access control lists, JSON or file://";
+    "acls": value, Refused("authorization"), "access control lists, JSON or file://";
     "advertise_ip": value, Works, "address that others are told to use";
     "advertise_port": value, Works, "port that others are told to use";
     "agent_features": value, Later("container isolation"), "capabilities to announce";
@@ -16,13 +16,14 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "appc_simple_discovery_uri_prefix": value = "http://", Later("container isolation"), "prefix of appc image URLs";
     "appc_store_dir": value = "/tmp/mesos/store/appc", Later("container isolation"), "store of appc images";
     "attributes": value, Works, "attributes of this machine: key:value;key:value";
-    "authenticate_http_readonly": switch = "false", Refused("authentication"), "reads need authentication";
-    "authenticate_http_readwrite": switch = "false", Refused("authentication"), "changes need authentication";
-    "authenticatee": value = "crammd5", Later("authentication"), "mechanism towards the leader";
-    "authentication_backoff_factor": value = "1secs", Later("authentication"), "first wait between authentications";
-    "authentication_timeout_max": value = "1mins", Later("authentication"), "longest authentication";
-    "authentication_timeout_min": value = "5secs", Later("authentication"), "shortest authentication time-out";
-    "authorizer": value = "local", Later("authentication"), "who decides what a principal may do";
+    "authenticate_http_executors": switch = "false", Works, "executors need a token";
+    "authenticate_http_readonly": switch = "false", Works, "reads need authentication";
+    "authenticate_http_readwrite": switch = "false", Works, "changes need authentication";
+    "authenticatee": value = "crammd5", Works, "mechanism towards the leader: crammd5";
+    "authentication_backoff_factor": value = "1secs", Works, "first wait between authentications";
+    "authentication_timeout_max": value = "1mins", Works, "longest authentication";
+    "authentication_timeout_min": value = "5secs", Works, "shortest authentication time-out";
+    "authorizer": value = "local", Later("authorization"), "who decides what a principal may do";
     "bounding_capabilities": value, Later("container isolation"), "capabilities containers may gain";
     "cgroups_cpu_enable_pids_and_tids_count": switch = "false", Later("container isolation"), "count processes and threads of containers";
     "cgroups_destroy_timeout": value = "1mins", Later("container isolation"), "longest destruction of a cgroup";
@@ -35,7 +36,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "container_disk_watch_interval": value = "15secs", Later("container isolation"), "how often disk use of containers is measured";
     "container_logger": value, Later("container isolation"), "module for container output";
     "containerizers": value = "mesos", Later("container isolation"), "which containerizers";
-    "credential": value, Refused("authentication"), "file with principal and secret of this follower";
+    "credential": value, Works, "file with principal and secret of this follower";
     "csi_plugin_config_dir": value, Later("container isolation"), "CSI plugin configurations";
     "default_container_dns": value, Later("container isolation"), "DNS of containers";
     "default_container_info": value, Later("container isolation"), "container settings for tasks that have none";
@@ -70,7 +71,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "fetcher_cache_dir": value = "/tmp/mesos/fetch", Later("container isolation"), "cache of fetched URIs";
     "fetcher_cache_size": value = "2GB", Later("container isolation"), "size of that cache";
     "fetcher_stall_timeout": value = "1mins", Works, "how long a download may stand still";
-    "firewall_rules": value, Refused("authentication"), "endpoints to switch off";
+    "firewall_rules": value, Refused("authorization"), "endpoints to switch off";
     "frameworks_home": value = "", Works, "directory that relative URIs are taken from";
     "gc_delay": value = "1weeks", Works, "how long sandboxes of ended executors are kept at most";
     "gc_disk_headroom": value = "0.1", Works, "share of the disk that sandboxes should leave free";
@@ -81,9 +82,9 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "host_path_volume_force_creation": value, Later("container isolation"), "host paths that volumes may create";
     "hostname": value, Works, "name that others are told";
     "hostname_lookup": switch = "true", Works, "look the host name up (otherwise the IP is used)";
-    "http_authenticators": value, Later("authentication"), "mechanism for HTTP";
+    "http_authenticators": value, Works, "mechanisms for HTTP: basic, jwt (executors only); both when executors need a token";
     "http_command_executor": switch = "false", NoEffect("the command executor is part of the follower"), "the command executor uses the v1 API";
-    "http_credentials": value, Refused("authentication"), "file of principals and secrets for HTTP";
+    "http_credentials": value, Works, "file of principals and secrets for HTTP";
     "http_executor_domain_sockets": switch = "false", Later("container isolation"), "executors use a domain socket";
     "http_heartbeat_interval": value = "30secs", NoEffect("executors hear a heartbeat every 30 minutes"), "time between heartbeats on HTTP streams";
     "image_gc_config": value, Later("container isolation"), "garbage collection of images";
@@ -95,6 +96,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "ip6_discovery_command": value, Later("container isolation"), "program that prints the IPv6 address";
     "ip_discovery_command": value, Works, "program that prints the address to listen on";
     "isolation": value = "posix/cpu,posix/mem", Later("container isolation"), "isolators";
+    "jwt_secret_key": value, Works, "file with the key that executors' tokens are signed with";
     "launcher": value = "linux", Later("container isolation"), "how containers are started";
     "launcher_dir": value = "/opt/mesos/libexec/mesos", NoEffect("everything is in this binary"), "directory of helper programs";
     "log_dir": value, Works, "directory for log files";
@@ -129,7 +131,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "revocable_cpu_low_priority": switch = "true", Later("container isolation"), "revocable CPU runs at low priority";
     "runtime_dir": value = "/var/run/mesos", NoEffect("nothing is kept there"), "directory for state that a reboot clears";
     "sandbox_directory": value = "/mnt/mesos/sandbox", Later("container isolation"), "where the sandbox is inside containers with an image";
-    "secret_resolver": value, Later("authentication"), "module that resolves secrets";
+    "secret_resolver": value, Later("modules"), "module that resolves secrets";
     "strict": switch = "true", Later("high availability"), "errors while recovering are fatal";
     "switch_user": switch = "true", Works, "run tasks as their user";
     "systemd_enable_support": switch = "true", Later("container isolation"), "use systemd slices";

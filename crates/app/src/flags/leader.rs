@@ -7,7 +7,7 @@ use super::{
 
 /// In the order of their names.
 pub(crate) const FLAGS: &[Flag] = flag_table! {
-    "acls": value, Refused("authentication"), "access control lists, JSON or file://";
+    "acls": value, Refused("authorization"), "access control lists, JSON or file://";
     "advertise_ip": value, Works, "address that others are told to use";
     "advertise_port": value, Works, "port that others are told to use";
     "agent_ping_timeout" | "slave_ping_timeout": value = "15secs", Works, "how long a follower may take to answer a ping";
@@ -17,28 +17,28 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "allocator": value = "hierarchical", Later("the resource model"), "which allocator";
     "allocator_agent_recovery_factor": value = "0.8", Later("high availability"), "share of followers to be back before offers are made after a failover";
     "allocator_recovery_timeout": value = "10mins", Later("high availability"), "longest wait for them";
-    "authenticate_agents" | "authenticate_slaves": switch = "false", Refused("authentication"), "only authenticated followers may register";
-    "authenticate_frameworks" | "authenticate": switch = "false", Refused("authentication"), "only authenticated frameworks may register";
-    "authenticate_http_frameworks": switch = "false", Refused("authentication"), "only authenticated HTTP frameworks may subscribe";
-    "authenticate_http_readonly": switch = "false", Refused("authentication"), "reads need authentication";
-    "authenticate_http_readwrite" | "authenticate_http": switch = "false", Refused("authentication"), "changes need authentication";
-    "authentication_v0_timeout": value = "15secs", Later("authentication"), "longest SASL exchange";
-    "authenticators": value = "crammd5", Later("authentication"), "mechanism for libprocess peers";
-    "authorizers": value = "local", Later("authentication"), "who decides what a principal may do";
+    "authenticate_agents" | "authenticate_slaves": switch = "false", Works, "only authenticated followers may register";
+    "authenticate_frameworks" | "authenticate": switch = "false", Works, "only authenticated frameworks may register";
+    "authenticate_http_frameworks": switch = "false", Works, "only authenticated HTTP frameworks may subscribe";
+    "authenticate_http_readonly": switch = "false", Works, "reads need authentication";
+    "authenticate_http_readwrite" | "authenticate_http": switch = "false", Works, "changes need authentication";
+    "authentication_v0_timeout": value = "15secs", Works, "longest SASL exchange";
+    "authenticators": value = "crammd5", Works, "mechanism for libprocess peers: crammd5";
+    "authorizers": value = "local", Later("authorization"), "who decides what a principal may do";
     "cluster": value, Works, "name of the cluster";
-    "credentials": value, Later("authentication"), "file of principals and secrets";
+    "credentials": value, Works, "file of principals and secrets, JSON or a line each";
     "domain": value, Works, "fault domain of this machine, JSON or file://";
     "external_log_file": value, Works, "log file served at /files when another program writes it";
     "fair_sharing_excluded_resource_names": value, Later("the resource model"), "resources that do not count for fair shares";
     "filter_gpu_resources": switch = "true", Works, "offer GPU machines only to frameworks that want GPUs";
-    "firewall_rules": value, Refused("authentication"), "endpoints to switch off";
+    "firewall_rules": value, Refused("authorization"), "endpoints to switch off";
     "framework_sorter": value = "drf", Later("the resource model"), "order of frameworks within a role";
     "help": switch = "false", Works, "print the flags and exit";
     "hooks": value, Later("modules"), "hook modules";
     "hostname": value, Works, "name that others are told";
     "hostname_lookup": switch = "true", Works, "look the host name up (otherwise the IP is used)";
-    "http_authenticators": value = "basic", Later("authentication"), "mechanism for HTTP";
-    "http_framework_authenticators": value, Later("authentication"), "mechanism for HTTP frameworks";
+    "http_authenticators": value = "basic", Works, "mechanism for HTTP: basic";
+    "http_framework_authenticators": value, Works, "mechanism for HTTP frameworks: basic";
     "initialize_driver_logging": switch = "true", NoEffect("there is no driver to initialise"), "set up logging in drivers";
     "ip": value, Works, "address to listen on";
     "ip_discovery_command": value, Works, "program that prints the address to listen on";
@@ -64,7 +64,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "publish_per_framework_metrics": switch = "true", Works, "metrics for each framework";
     "quiet": switch = "false", Works, "do not log to standard error";
     "quorum": value, NoEffect("the registry is not a replicated log"), "size of the quorum of the replicated log";
-    "rate_limits": value, Later("authentication"), "limits on the messages of frameworks";
+    "rate_limits": value, Works, "limits on the messages of frameworks";
     "recovery_agent_removal_limit" | "recovery_slave_removal_limit": value = "100%", Later("high availability"), "share of followers that may be removed after a failover";
     "registry": value = "replicated_log", NoEffect("the registry is always a file in --work_dir"), "where the registry is kept: replicated_log (the embedded durable store) or in_memory";
     "registry_fetch_timeout": value = "1mins", NoEffect("the embedded registry is local"), "longest read of the registry";

@@ -137,7 +137,13 @@ pub(crate) struct Settings {
 }
 
 /// Flags whose value is a path to a secret or an address: `file://` in them is not the value's text.
-const FILE_KEPT: &[&str] = &["master", "credential", "credentials", "http_credentials"];
+const FILE_KEPT: &[&str] = &[
+    "master",
+    "credential",
+    "credentials",
+    "http_credentials",
+    "jwt_secret_key",
+];
 
 impl Settings {
     /// Resolves `args` (without the program), the environment and a variables file against the
@@ -444,7 +450,7 @@ impl Settings {
 pub(crate) fn shown(name: &str, value: &str) -> String {
     let secret = matches!(
         name,
-        "credentials" | "credential" | "http_credentials" | "secret"
+        "credentials" | "credential" | "http_credentials" | "jwt_secret_key" | "secret"
     );
     if secret && !value.is_empty() && !value.starts_with('/') && !value.starts_with("file://") {
         "(secret)".to_owned()
@@ -553,15 +559,12 @@ mod tests {
                 .iter()
                 .any(|w| w.starts_with("--weights (command line)"))
         );
-        let (settings, _) = resolve(&["--authenticate_frameworks"], &[]).unwrap();
+        let (settings, _) = resolve(&["--acls={}"], &[]).unwrap();
         assert!(matches!(
             settings.unsupported(),
-            Err(FlagError::Refused {
-                name: "authenticate_frameworks",
-                ..
-            })
+            Err(FlagError::Refused { name: "acls", .. })
         ));
-        let (settings, _) = resolve(&["--authenticate_frameworks=false"], &[]).unwrap();
+        let (settings, _) = resolve(&["--authenticate_frameworks"], &[]).unwrap();
         assert_eq!(settings.unsupported(), Ok(vec![]));
     }
 

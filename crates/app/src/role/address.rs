@@ -72,13 +72,15 @@ where
     settings.parsed(flag, |text| tepui_protocol::json::decode(text.as_bytes()))
 }
 
-/// Says once, loudly, that anybody who can reach this node may use it.
-pub(super) fn warn_if_open(name: &str, ip: IpAddr) {
-    if !ip.is_loopback() {
+/// Says once, loudly, that anybody who can reach this node may use it. `open`: the flags that are
+/// not on and would have to be.
+pub(super) fn warn_if_open(name: &str, ip: IpAddr, open: &[&str]) {
+    if !ip.is_loopback() && !open.is_empty() {
+        let flags = open.join(", --");
         // As an error: a log that is to show nothing less, and a cluster for one command, show it too.
         tracing::error!(
             "*** {name} LISTENS ON {ip} WITHOUT AUTHENTICATION: everybody who can reach it can run commands on this \
-             cluster. Use --ip=127.0.0.1, or a network that you trust. ***"
+             cluster. Use --ip=127.0.0.1, or a network that you trust, or --{flags} (docs/authentication.md). ***"
         );
     }
 }

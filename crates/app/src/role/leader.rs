@@ -1,6 +1,6 @@
 //! A leader from its flags.
 
-use super::{Ending, RoleError, Signals, Verbosity, address, ready};
+use super::{Ending, RoleError, Signals, Verbosity, address, auth::LeaderAuth, ready};
 use crate::{
     flags::{FlagError, Settings},
     logging::SetVerbosity,
@@ -29,9 +29,11 @@ pub(super) async fn run(
     })?;
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
     let ip = listen.ip;
-    let options = options(settings, listen, Path::new(work_dir), verbosity)?;
+    let mut options = options(settings, listen, Path::new(work_dir), verbosity)?;
+    let auth = LeaderAuth::read(resolved)?;
     // Not before the settings are known to be good: what is wrong with them should stand alone.
-    address::warn_if_open("LEADER", ip);
+    address::warn_if_open("LEADER", ip, &auth.open());
+    auth.apply(&mut options);
     let mut signals = Signals::new()?;
     let mut leader = LeaderNode::start(options).await?;
     ready::announce("leader", leader.address);

@@ -3,7 +3,11 @@
 //! Without a command they stay up. With one, the command runs as a task, its output is streamed,
 //! and the process ends with its exit status.
 
-use super::{Ending, RoleError, Signals, address, follower, leader, ready};
+use super::{
+    Ending, RoleError, Signals, address,
+    auth::{FollowerAuth, LeaderAuth},
+    follower, leader, ready,
+};
 use crate::{
     cli,
     execute::{self, Access, Job},
@@ -77,6 +81,13 @@ fn publish(
     flags.insert("work_dir".to_owned(), work_dir.display().to_string());
 }
 
+fn client_credential(credential: &tepui_auth::Credential) -> tepui_client::Credential {
+    tepui_client::Credential {
+        principal: credential.principal.to_string(),
+        secret: String::from_utf8_lossy(credential.secret.expose()).into_owned(),
+    }
+}
+
 /// Where state is kept.
 struct State {
     dir: PathBuf,
@@ -129,6 +140,8 @@ fn base_dir() -> Result<PathBuf, RoleError> {
 struct Nodes {
     leader: LeaderHandle,
     follower: FollowerHandle,
+    /// The follower's, for the command that is run: it is the only one there is in plain text.
+    credential: Option<tepui_client::Credential>,
 }
 
 impl Nodes {
@@ -149,8 +162,22 @@ impl Nodes {
         let work_dir = dir.join("leader");
         let mut options = leader::options(settings, listen, &work_dir, shared())?;
         publish(&mut options.flags, settings, "leader_port", &work_dir);
+        let (leads, follows) = (LeaderAuth::read(resolved)?, FollowerAuth::read(resolved)?);
+        if leads.asks_followers() && follows.credential().is_none() {
+            return Err(RoleError::Missing {
+                flag: "credential",
+                why: "--authenticate_agents asks the follower for it",
+            });
+        }
+        let mut open = leads.open();
+        // Both roles have the two flags of the same names.
+        open.extend(follows.open());
+        open.sort_unstable();
+        open.dedup();
         // Not before the settings are known to be good: what is wrong with them should stand alone.
-        address::warn_if_open("LEADER AND FOLLOWER", ip);
+        address::warn_if_open("LEADER AND FOLLOWER", ip, &open);
+        leads.apply(&mut options);
+        let credential = follows.credential().map(client_credential);
         let leader = LeaderNode::start(options).await?;
 
         let watch = detect::watch(&leader.address.to_string()).await;
@@ -175,8 +202,13 @@ impl Nodes {
         let flags = &mut options.config.flags;
         publish(flags, settings, "follower_port", &work_dir);
         flags.insert("master".to_owned(), leader.address.to_string());
+        follows.apply(&mut options);
         let follower = FollowerNode::start(options).await?;
-        Ok(Self { leader, follower })
+        Ok(Self {
+            leader,
+            follower,
+            credential,
+        })
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<ExitCode, RoleError> {
@@ -202,7 +234,7 @@ impl Nodes {
         let access = Access {
             leader,
             codec: Codec::Protobuf,
-            credential: None,
+            credential: self.credential.clone(),
         };
         let mut progress = Progress::for_people();
         let status = tokio::select! {
