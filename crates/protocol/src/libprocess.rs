@@ -8,7 +8,10 @@ mod chunked;
 pub mod frame;
 
 use crate::peer::{InvalidPid, Pid};
-use std::io::Write;
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 const AGENT_PREFIX: &str = "libprocess/";
 /// About what everything but the body takes.
@@ -64,12 +67,56 @@ pub struct Envelope {
 /// A request claims to be a libprocess message and is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
+    /// The sender is at a host that is given by name: somebody has to look it up.
+    #[error("the sender is at a host to be looked up: {}", .0.host)]
+    Host(Box<HostedEnvelope>),
     /// The sender is not an address.
     #[error("Failed to determine sender from request headers: {0}")]
     Sender(#[from] InvalidPid),
     /// The path is not `/PROCESS/MESSAGE`.
     #[error("Failed to decode URL path '{0}'")]
     Path(String),
+}
+
+/// An envelope whose sender gave the name of its host. The reference writes addresses only, but
+/// looks up names, and drivers written from scratch rely on it (pymesos 0.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostedEnvelope {
+    /// Name of the sender's process.
+    pub name: String,
+    /// Its host: letters, digits, `-`, `.` and `_`.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    process: String,
+    message: String,
+}
+
+impl HostedEnvelope {
+    /// The envelope, once it is known where the host is.
+    pub fn at(self, ip: IpAddr) -> Envelope {
+        Envelope {
+            process: self.process,
+            message: self.message,
+            from: Pid {
+                name: self.name,
+                address: SocketAddr::new(ip, self.port),
+            },
+        }
+    }
+}
+
+/// Longest name of a host (RFC 1035).
+const HOST_BYTES_MAX: usize = 253;
+
+/// Process, host and port of a sender that is not at an IP address.
+fn hosted(sender: &str) -> Option<(&str, &str, u16)> {
+    let (name, address) = sender.rsplit_once('@')?;
+    let (host, port) = address.rsplit_once(':')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(plain);
+    let is_name = name.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_host && is_name).then_some((name, host, port.parse().ok()?))
 }
 
 /// Whether a request is a libprocess message, and whose.
@@ -87,7 +134,12 @@ pub fn recognise(
     let (Some(sender), "POST") = (sender, method) else {
         return Ok(None);
     };
-    let from = sender.parse()?;
+    let from = sender.parse::<Pid>();
+    let hosted = hosted(sender).filter(|_| from.is_err());
+    let from = match (from, hosted) {
+        (Err(error), None) => return Err(error.into()),
+        (from, _) => from.ok(),
+    };
     let invalid = || EnvelopeError::Path(path.to_owned());
     let (process, message) = path
         .strip_prefix('/')
@@ -97,11 +149,22 @@ pub fn recognise(
     if !process.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(invalid());
     }
-    Ok(Some(Envelope {
-        process,
-        message: message.to_owned(),
-        from,
-    }))
+    let message = message.to_owned();
+    match (from, hosted) {
+        (Some(from), _) => Ok(Some(Envelope {
+            process,
+            message,
+            from,
+        })),
+        (None, Some((name, host, port))) => Err(EnvelopeError::Host(Box::new(HostedEnvelope {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            port,
+            process,
+            message,
+        }))),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Whether a request's target is a path of plain characters and nothing else: no query, no
@@ -184,6 +247,36 @@ mod tests {
         assert_eq!(recognise("GET", path, agent, from), Ok(None));
         assert_eq!(recognise("POST", path, Some("curl/8"), None), Ok(None));
         assert_eq!(recognise("POST", path, None, None), Ok(None));
+    }
+
+    #[test]
+    fn a_sender_at_a_host_by_name_is_to_be_looked_up() {
+        let agent = Some("libprocess/scheduler@some-host.example:8080");
+        let Err(EnvelopeError::Host(hosted)) = recognise("POST", "/master/M", agent, None) else {
+            panic!("a host is not an address");
+        };
+        assert_eq!(hosted.host, "some-host.example");
+        let expected = Envelope {
+            process: "master".to_owned(),
+            message: "M".to_owned(),
+            from: pid("scheduler@10.0.0.1:8080"),
+        };
+        assert_eq!(hosted.at([10, 0, 0, 1].into()), expected);
+        for sender in [
+            "a@:1",
+            "a@host",
+            "a@host:",
+            "a@host:70000",
+            "a@ho st:1",
+            "a@[::1:5",
+            "a@h/o:1",
+        ] {
+            let result = recognise("POST", "/master/M", None, Some(sender));
+            assert!(
+                matches!(result, Err(EnvelopeError::Sender(_))),
+                "{sender}: {result:?}"
+            );
+        }
     }
 
     #[test]

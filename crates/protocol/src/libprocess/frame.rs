@@ -5,7 +5,9 @@
 //! costs no more work than one that comes at once, and nothing is allocated until it is whole.
 //!
 //! The parser takes only what leaves no room for two readings: a POST of HTTP/1.1 to a plain path,
-//! with at most one length or the single coding `chunked`. Everything else is
+//! with at most one length or the single coding `chunked`. So it is with HTTP/1.0 where the sender
+//! says that it keeps the connection: drivers written from scratch do (pymesos 0.1), chunks included,
+//! and the reference reads them. Everything else is
 //! [`Parsed::Other`] and left to a full HTTP implementation, which may well find a message in it
 //! too. So the two can never disagree about where a message ends, and requests that are no
 //! messages have one place that answers them.
@@ -226,9 +228,10 @@ fn read_head(head: &[u8]) -> Option<Head> {
         _ => return None,
     }
     let path = request.path.filter(|path| is_token_path(path))?;
-    if request.method != Some("POST") || request.version != Some(1) {
+    if request.method != Some("POST") {
         return None;
     }
+    let mut kept = request.version == Some(1);
     let (mut agent, mut from, mut length, mut chunked) = (None, None, None, false);
     for header in request.headers.iter() {
         let name = header.name;
@@ -250,6 +253,7 @@ fn read_head(head: &[u8]) -> Option<Head> {
             if !value.eq_ignore_ascii_case(b"keep-alive") {
                 return None;
             }
+            kept = true;
         } else if name.eq_ignore_ascii_case("expect") || name.eq_ignore_ascii_case("upgrade") {
             return None;
         }
@@ -260,7 +264,7 @@ fn read_head(head: &[u8]) -> Option<Head> {
     let named = agent
         .as_ref()
         .is_some_and(|agent| head[agent.clone()].starts_with(super::AGENT_PREFIX.as_bytes()));
-    if from.is_none() && !named {
+    if !kept || (from.is_none() && !named) {
         return None;
     }
     let body = match (length, chunked) {

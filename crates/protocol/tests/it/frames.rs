@@ -167,6 +167,16 @@ fn lines_may_end_in_one_byte_and_be_preceded_by_empty_ones() {
 }
 
 #[test]
+fn a_kept_connection_of_http_1_0_is_read_with_its_chunks() {
+    let bytes = "POST /master/M HTTP/1.0\r\nUser-Agent: libprocess/scheduler@10.0.0.1:8080\r\n\
+        Connection: Keep-Alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let frame = only(bytes);
+    assert_eq!(&frame.body[..], b"hi");
+    let from = frame.envelope.expect("an envelope").from;
+    assert_eq!(from.to_string(), "scheduler@10.0.0.1:8080");
+}
+
+#[test]
 fn what_can_be_read_in_two_ways_or_is_no_message_is_left_to_others() {
     let head = HEAD;
     for bytes in [
