@@ -135,7 +135,7 @@ impl Running {
         let announced = |text: &str| {
             text.lines().find_map(|line| {
                 let (name, url) = line.split_once(' ')?;
-                (name == part).then(|| url.trim().strip_prefix("http://")?.parse().ok())?
+                (name == part).then(|| url.trim().split_once("://")?.1.parse().ok())?
             })
         };
         let found = eventually_some(PATIENCE, || {

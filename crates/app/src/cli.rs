@@ -10,7 +10,7 @@ use crate::{
     inspect::{self, InspectError},
     progress::Progress,
     role::{self, Mode, RoleError},
-    settings,
+    settings, tls,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::process::ExitCode;
@@ -31,6 +31,8 @@ pub(crate) enum CliError {
     Emulate(#[from] EmulateError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -39,7 +41,10 @@ impl CliError {
     /// Whether the command line, the environment or a file was wrong.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Self::Flag(_) | Self::Settings(_) | Self::Execute(ExecuteError::Job(_)) => true,
+            Self::Flag(_)
+            | Self::Settings(_)
+            | Self::Tls(_)
+            | Self::Execute(ExecuteError::Job(_)) => true,
             Self::Role(error) => error.is_usage(),
             Self::Emulate(error) => error.is_usage(),
             _ => false,
@@ -161,8 +166,10 @@ fn execute_command(args: &[String], mut progress: Progress) -> Result<ExitCode, 
         }),
         _ => None,
     };
+    let leader = settings.text("master").unwrap_or_default().to_owned();
     let access = Access {
-        leader: settings.text("master").unwrap_or_default().to_owned(),
+        tls: tls::client(&leader)?,
+        leader,
         codec: execute::codec(&settings)?,
         credential,
     };
@@ -176,7 +183,7 @@ fn command() -> Command {
         .visible_alias("master")
         .global(true)
         .value_name("HOST:PORT")
-        .help("Where the leader is (TEPUI_LEADER or MESOS_MASTER in the environment; default 127.0.0.1:5050)");
+        .help("Where the leader is, https:// in front for TLS (TEPUI_LEADER or MESOS_MASTER in the environment; default 127.0.0.1:5050)");
     let json = Arg::new("json")
         .long("json")
         .global(true)
@@ -287,7 +294,10 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
         .or_else(|| environment("TEPUI_LEADER"))
         .or_else(|| environment("MESOS_MASTER"))
         .unwrap_or_else(|| "127.0.0.1:5050".to_owned());
-    let operator = Operator::new(&leader, None).map_err(InspectError::from)?;
+    let mut operator = Operator::new(&leader, None).map_err(InspectError::from)?;
+    if let Some(tls) = tls::client(&leader)? {
+        operator = operator.tls(tls);
+    }
     runtime()?.block_on(inspect_command(operator, &matches))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use output::Tails;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tepui_client::{
-    Codec, Credential, Error,
+    Codec, Credential, Error, Tls,
     operator::Operator,
     proto::{AgentId, Offer, TaskInfo, TaskState, TaskStatus},
     scheduler::{Calls, Event, Scheduler, launch, launch_group},
@@ -33,6 +33,7 @@ pub(crate) struct Access {
     pub(crate) leader: String,
     pub(crate) codec: Codec,
     pub(crate) credential: Option<Credential>,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// Runs the job to its end. The result is an exit status for this process: the task's own where it
@@ -46,8 +47,12 @@ pub(crate) async fn run(
     if let Some(credential) = &access.credential {
         builder = builder.credential(credential.clone());
     }
+    let mut operator = Operator::new(&access.leader, access.credential.as_ref())?;
+    if let Some(tls) = &access.tls {
+        builder = builder.tls(tls.clone());
+        operator = operator.tls(tls.clone());
+    }
     let mut scheduler = builder.build()?;
-    let operator = Operator::new(&access.leader, access.credential.as_ref())?;
     let mut run = Run {
         calls: scheduler.calls(),
         kill_at: None,

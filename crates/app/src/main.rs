@@ -17,6 +17,7 @@ mod progress;
 mod role;
 mod settings;
 mod table;
+mod tls;
 mod vars;
 
 use std::process::ExitCode;

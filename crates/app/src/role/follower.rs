@@ -3,7 +3,7 @@
 use super::{
     Ending, RoleError, Signals, Verbosity, address, auth::FollowerAuth, leader::log_file, ready,
 };
-use crate::{flags::Settings, logging::SetVerbosity, settings::Resolved};
+use crate::{flags::Settings, logging::SetVerbosity, settings::Resolved, tls};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -60,9 +60,11 @@ pub(super) async fn run(
     // Not before the settings are known to be good: what is wrong with them should stand alone.
     address::warn_if_open("FOLLOWER", ip, &auth.open());
     auth.apply(&mut options);
+    options.transport = tls::transport()?;
+    let secure = options.transport.is_tls();
     let mut signals = Signals::new()?;
     let mut follower = FollowerNode::start(options).await?;
-    ready::announce("follower", follower.address);
+    ready::announce("follower", follower.address, secure);
     loop {
         tokio::select! {
             ending = signals.next() => match ending {
@@ -173,20 +175,9 @@ fn config(
     }
     config.http_command_executor = settings.is_on("http_command_executor");
     config.libprocess_ip = std::env::var("LIBPROCESS_IP").ok();
-    config.executor_link_variables = link_variables(std::env::vars_os());
+    config.executor_link_variables = tls::executor_variables(std::env::vars_os());
     config.flags = settings.published(crate::flags::follower::FLAGS);
     Ok(config)
-}
-
-/// What an executor needs to reach a follower that speaks TLS: its own settings.
-fn link_variables(
-    all: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> BTreeMap<String, String> {
-    let texts =
-        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    texts
-        .filter(|(name, _)| name.starts_with("LIBPROCESS_SSL_"))
-        .collect()
 }
 
 fn headroom(text: &str) -> Result<f64, String> {
