@@ -60,6 +60,8 @@ pub(crate) enum RoleError {
     Flag(#[from] FlagError),
     #[error(transparent)]
     Authentication(#[from] auth::AuthError),
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     #[error("missing required flag '--{flag}': {why}")]
     Missing {
         flag: &'static str,
@@ -85,6 +87,7 @@ impl RoleError {
             Self::Settings(_)
                 | Self::Flag(_)
                 | Self::Authentication(_)
+                | Self::Tls(_)
                 | Self::Missing { .. }
                 | Self::Unexpected(_)
         )

@@ -5,6 +5,7 @@ use crate::{
     flags::{FlagError, Settings},
     logging::SetVerbosity,
     settings::Resolved,
+    tls,
 };
 use std::{
     path::{Path, PathBuf},
@@ -34,9 +35,11 @@ pub(super) async fn run(
     // Not before the settings are known to be good: what is wrong with them should stand alone.
     address::warn_if_open("LEADER", ip, &auth.open());
     auth.apply(&mut options);
+    options.transport = tls::transport()?;
+    let secure = options.transport.is_tls();
     let mut signals = Signals::new()?;
     let mut leader = LeaderNode::start(options).await?;
-    ready::announce("leader", leader.address);
+    ready::announce("leader", leader.address, secure);
     loop {
         tokio::select! {
             ending = signals.next() => if ending == Ending::Stop { break },

@@ -15,6 +15,7 @@ use crate::{
     logging::SetVerbosity,
     progress::Progress,
     settings::Resolved,
+    tls,
 };
 use std::{
     collections::BTreeMap,
@@ -59,8 +60,8 @@ pub(super) async fn run(
     let outcome = if once {
         nodes.execute(&command, &mut signals).await
     } else {
-        ready::announce("leader", nodes.leader.address);
-        ready::announce("follower", nodes.follower.address);
+        ready::announce("leader", nodes.leader.address, nodes.secure);
+        ready::announce("follower", nodes.follower.address, nodes.secure);
         nodes.serve(&mut signals).await
     };
     nodes.shutdown().await;
@@ -142,6 +143,8 @@ struct Nodes {
     follower: FollowerHandle,
     /// The follower's, for the command that is run: it is the only one there is in plain text.
     credential: Option<tepui_client::Credential>,
+    /// Both speak TLS.
+    secure: bool,
 }
 
 impl Nodes {
@@ -177,6 +180,8 @@ impl Nodes {
         // Not before the settings are known to be good: what is wrong with them should stand alone.
         address::warn_if_open("LEADER AND FOLLOWER", ip, &open);
         leads.apply(&mut options);
+        let transport = tls::transport()?;
+        options.transport = transport.clone();
         let credential = follows.credential().map(client_credential);
         let leader = LeaderNode::start(options).await?;
 
@@ -203,11 +208,14 @@ impl Nodes {
         publish(flags, settings, "follower_port", &work_dir);
         flags.insert("master".to_owned(), leader.address.to_string());
         follows.apply(&mut options);
+        let secure = transport.is_tls();
+        options.transport = transport;
         let follower = FollowerNode::start(options).await?;
         Ok(Self {
             leader,
             follower,
             credential,
+            secure,
         })
     }
 
@@ -232,6 +240,7 @@ impl Nodes {
         let job = Job::shell("command", command, &cli::user_name());
         let leader = self.leader.address.to_string();
         let access = Access {
+            tls: tls::client(&leader)?,
             leader,
             codec: Codec::Protobuf,
             credential: self.credential.clone(),
