@@ -9,6 +9,7 @@
 
 mod format;
 mod name;
+pub mod operations;
 mod parse;
 mod quantities;
 mod resource;

@@ -3,5 +3,6 @@
 mod algebra;
 mod kinds;
 mod laws;
+mod operations;
 mod texts;
 mod validation;
