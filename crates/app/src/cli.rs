@@ -4,6 +4,7 @@
 //! operator's commands are read by clap.
 
 use crate::{
+    access::{Identity, IdentityError},
     emulate::{self, EmulateError},
     execute::{self, Access, ExecuteError, Job},
     flags::{FlagError, Settings, execute::FLAGS as EXECUTE_FLAGS},
@@ -14,7 +15,7 @@ use crate::{
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::process::ExitCode;
-use tepui_client::{Credential, operator::Operator};
+use tepui_client::operator::Operator;
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Emulate(#[from] EmulateError),
     #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -43,6 +46,7 @@ impl CliError {
         match self {
             Self::Flag(_)
             | Self::Settings(_)
+            | Self::Identity(_)
             | Self::Tls(_)
             | Self::Execute(ExecuteError::Job(_)) => true,
             Self::Role(error) => error.is_usage(),
@@ -157,15 +161,23 @@ fn execute_command(args: &[String], mut progress: Progress) -> Result<ExitCode, 
             settings
         }
     };
+    let given = |name: &str| settings.text(name).map(str::to_owned);
+    let credential = match (given("principal"), given("secret"), given("credential")) {
+        // As with mesos-execute: the framework's principal, not proven by anything.
+        (Some(_), None, None) => None,
+        (principal, secret, file) => Identity {
+            principal,
+            secret,
+            file,
+        }
+        .credential(|name| std::env::var(name).ok())?,
+    };
+    let mut settings = settings;
+    if let Some(credential) = &credential {
+        settings.set_default("principal", credential.principal.clone());
+    }
     let job =
         Job::from_settings(&settings, &positional, &user_name()).map_err(ExecuteError::from)?;
-    let credential = match (settings.text("principal"), settings.text("secret")) {
-        (Some(principal), Some(secret)) => Some(Credential {
-            principal: principal.to_owned(),
-            secret: secret.to_owned(),
-        }),
-        _ => None,
-    };
     let leader = settings.text("master").unwrap_or_default().to_owned();
     let access = Access {
         tls: tls::client(&leader)?,
@@ -184,6 +196,30 @@ fn command() -> Command {
         .global(true)
         .value_name("HOST:PORT")
         .help("Where the leader is, https:// in front for TLS (TEPUI_LEADER or MESOS_MASTER in the environment; default 127.0.0.1:5050)");
+    let identity = [
+        (
+            "principal",
+            "NAME",
+            "Who is asking (TEPUI_PRINCIPAL or MESOS_PRINCIPAL in the environment)",
+        ),
+        (
+            "secret",
+            "SECRET",
+            "What proves it; better in TEPUI_SECRET or MESOS_SECRET, where other users cannot read it",
+        ),
+        (
+            "credential",
+            "FILE",
+            "A file with both (TEPUI_CREDENTIAL or MESOS_CREDENTIAL in the environment)",
+        ),
+    ]
+    .map(|(name, value, help)| {
+        Arg::new(name)
+            .long(name)
+            .global(true)
+            .value_name(value)
+            .help(help)
+    });
     let json = Arg::new("json")
         .long("json")
         .global(true)
@@ -208,6 +244,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(leader)
+        .args(identity)
         .arg(json)
         .after_help("`tepui --vars FILE` starts the mode that a variables file names.\n`tepui leader --help` and its like list the flags of a mode.");
     for (name, about) in ROLES {
@@ -294,7 +331,14 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
         .or_else(|| environment("TEPUI_LEADER"))
         .or_else(|| environment("MESOS_MASTER"))
         .unwrap_or_else(|| "127.0.0.1:5050".to_owned());
-    let mut operator = Operator::new(&leader, None).map_err(InspectError::from)?;
+    let given = |name: &str| matches.get_one::<String>(name).cloned();
+    let identity = Identity {
+        principal: given("principal"),
+        secret: given("secret"),
+        file: given("credential"),
+    };
+    let credential = identity.credential(environment)?;
+    let mut operator = Operator::new(&leader, credential.as_ref()).map_err(InspectError::from)?;
     if let Some(tls) = tls::client(&leader)? {
         operator = operator.tls(tls);
     }

@@ -14,6 +14,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "command": value, Works, "the command";
     "containerizer": value = "mesos", Works, "mesos or docker";
     "content_type": value = "protobuf", Works, "protobuf or json";
+    "credential": value, Works, "file with principal and secret";
     "docker_image": value, Works, "docker image to run in";
     "effective_capabilities": value, Works, "capabilities the command has, JSON";
     "env": value, Works, "environment of the command, JSON object or file://";
