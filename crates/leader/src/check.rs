@@ -17,6 +17,7 @@ impl Leader {
         check_offers(&self.state);
         self.check_timers();
         self.authentication.check();
+        self.check_limits();
         self.allocator.check();
     }
 

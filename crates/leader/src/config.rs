@@ -42,6 +42,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// How processes prove it. With credentials, whoever wants to can, asked to or not.
     pub authenticator: tepui_auth::authenticator::Options,
+    /// `--rate_limits`
+    pub rate_limits: Option<crate::limits::RateLimits>,
     /// What the allocator is told.
     pub allocator: tepui_allocator::Options,
 }
@@ -72,6 +74,7 @@ impl Default for Config {
             roles: None,
             authentication: Authentication::default(),
             authenticator: Default::default(),
+            rate_limits: None,
             allocator: tepui_allocator::Options::default(),
         }
     }

@@ -26,6 +26,9 @@ impl Leader {
         let options = allocator_options(&framework.info, &framework.suppressed);
         self.allocator
             .add_framework(&framework.id, options, framework.active);
+        if let Some(principal) = &framework.info.principal {
+            Arc::make_mut(&mut self.metrics).enter(principal);
+        }
         self.state.insert_framework(framework);
     }
 
@@ -169,6 +172,9 @@ impl Leader {
         }
         self.allocator.remove_framework(id);
         if let Some(framework) = self.state.remove_framework(id) {
+            if let Some(principal) = &framework.info.principal {
+                Arc::make_mut(&mut self.metrics).leave(principal);
+            }
             let mut view = publish::framework_view(&framework);
             view.unregistered = Some(self.now);
             let info = v1::FrameworkInfo::clone(&framework.info);

@@ -9,6 +9,7 @@
 //! | v0 drivers: the same in messages | `driver` |
 //! | the other scheduler calls | `calls`, then `accept` + `operation/*`, `messages`, `reconcile`, `offers` |
 //! | a framework goes, comes back too late, is torn down | `frameworks` |
+//! | drivers that say too much | `limits` |
 //! | who is who: CRAM-MD5 exchanges | `authentication` |
 //! | followers register and come back | `followers` |
 //! | followers go: pings, broken links, removal, gone | `partition` |
@@ -27,6 +28,7 @@ mod driver;
 mod followers;
 mod frameworks;
 pub mod io;
+pub mod limits;
 mod messages;
 pub mod metrics;
 mod offers;
@@ -53,6 +55,7 @@ pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
 use crate::{
     authentication::Authentication,
     driver::Hint,
+    limits::Limits,
     state::{Channel, State},
     timers::{Timer, Timers},
 };
@@ -87,6 +90,7 @@ pub struct Leader {
     out: Effects,
     state: State,
     authentication: Authentication,
+    limits: Limits,
     allocator: Allocator,
     timers: Timers,
     metrics: Arc<Metrics>,
@@ -115,6 +119,7 @@ impl Leader {
         let authentication = Authentication::new(Authenticator::new(config.authenticator.clone()));
         let rng = rng.child();
         let mut leader = Self {
+            limits: Limits::new(config.rate_limits.as_ref()),
             published: publish::Published::new(facts.clone(), now),
             config,
             facts,
@@ -166,7 +171,7 @@ impl Leader {
             } => self.call(request, stream_id, *call, principal),
             Input::StreamClosed { stream } => self.stream_closed(stream),
             Input::Peer { from, to, message } => self.peer(from, to, message),
-            Input::LinkBroken { pid } => self.link_broken(&pid),
+            Input::LinkBroken { pid } => self.peer_link_broken(pid),
             Input::Operator {
                 request,
                 call,
@@ -208,6 +213,7 @@ impl Leader {
                 Timer::Failover(framework) => self.failover_timeout(&framework),
                 Timer::Offer(offer) => self.rescind_offer(&offer),
                 Timer::Heartbeat(framework) => self.heartbeat(&framework),
+                Timer::Permit(queue) => self.permit(queue),
                 Timer::OperatorHeartbeat => self.operator_heartbeat(),
             }
         }
@@ -220,7 +226,7 @@ impl Leader {
         }
     }
 
-    fn peer(&mut self, from: Pid, to: ProcessName, message: PeerMessage) {
+    fn take_message(&mut self, from: Pid, to: ProcessName, message: PeerMessage) {
         use PeerMessage as M;
         match (to, &message) {
             (ProcessName::Authenticator(session), _) => {
@@ -269,6 +275,16 @@ impl Leader {
 
     fn count(&mut self, counter: &'static str) {
         Arc::make_mut(&mut self.metrics).increment(counter);
+    }
+    fn count_received(&mut self, principal: Option<&str>) {
+        if let Some(principal) = principal {
+            Arc::make_mut(&mut self.metrics).received(principal);
+        }
+    }
+    fn count_processed(&mut self, principal: Option<&str>) {
+        if let Some(principal) = principal {
+            Arc::make_mut(&mut self.metrics).processed(principal);
+        }
     }
     fn notice(&mut self, level: Level, text: String) {
         self.out.push(Effect::Log(Notice { level, text }));

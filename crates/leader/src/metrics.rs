@@ -10,12 +10,26 @@ pub struct Metrics {
     /// By name, such as `master/messages_register_slave`. All counters are there from the start,
     /// as monitoring systems expect.
     pub counters: std::collections::BTreeMap<&'static str, u64>,
+    /// By principal, as long as a framework has it.
+    pub principals: rpds::RedBlackTreeMapSync<String, PrincipalMetrics>,
+}
+
+/// Messages of the drivers that share a principal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrincipalMetrics {
+    /// Frameworks with this principal.
+    frameworks: usize,
+    /// Messages that arrived.
+    pub received: u64,
+    /// Messages that were handled: less, while some wait for a permit.
+    pub processed: u64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
             counters: COUNTERS.iter().map(|name| (*name, 0)).collect(),
+            principals: Default::default(),
         }
     }
 }
@@ -28,6 +42,36 @@ impl Metrics {
 
     pub(crate) fn increment(&mut self, name: &'static str) {
         *self.counters.entry(name).or_default() += 1;
+    }
+
+    /// One more framework has this principal.
+    pub(crate) fn enter(&mut self, principal: &str) {
+        let mut metrics = self.principals.get(principal).copied().unwrap_or_default();
+        metrics.frameworks += 1;
+        self.principals.insert_mut(principal.to_owned(), metrics);
+    }
+
+    /// One less.
+    pub(crate) fn leave(&mut self, principal: &str) {
+        let Some(metrics) = self.principals.get_mut(principal) else {
+            return;
+        };
+        metrics.frameworks = metrics.frameworks.saturating_sub(1);
+        if metrics.frameworks == 0 {
+            self.principals.remove_mut(principal);
+        }
+    }
+
+    pub(crate) fn received(&mut self, principal: &str) {
+        if let Some(metrics) = self.principals.get_mut(principal) {
+            metrics.received += 1;
+        }
+    }
+
+    pub(crate) fn processed(&mut self, principal: &str) {
+        if let Some(metrics) = self.principals.get_mut(principal) {
+            metrics.processed += 1;
+        }
     }
 }
 

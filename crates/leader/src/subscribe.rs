@@ -153,7 +153,10 @@ impl Leader {
             && let Some(known) = self.state.driver_at(pid)
         {
             // It did not hear the answer.
-            let id = known.id.clone();
+            let (id, connected) = (known.id.clone(), known.is_connected());
+            if connected {
+                return self.send_subscribed(&id, Welcome::First);
+            }
             return self.take_over(&id, channel, true);
         }
         let id = self.new_framework_id();

@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Heartbeat(FrameworkId),
     /// The operators' streams need one.
     OperatorHeartbeat,
+    /// The first message in a queue may be handled.
+    Permit(crate::limits::QueueName),
 }
 
 /// The waiting timers.

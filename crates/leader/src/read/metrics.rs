@@ -27,6 +27,11 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
     let mut set = |name: String, value: f64| {
         all.insert(name, value);
     };
+    for (principal, counts) in view.metrics.principals.iter() {
+        let name = |what: &str| format!("frameworks/{principal}/{what}");
+        set(name("messages_received"), counts.received as f64);
+        set(name("messages_processed"), counts.processed as f64);
+    }
     set("master/elected".into(), 1.0);
     set(
         "master/uptime_secs".into(),

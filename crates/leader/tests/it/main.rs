@@ -1,12 +1,16 @@
 //! The leader from outside: inputs in, every effect asserted, then nothing left.
 
+mod authentication;
 mod calls;
+mod drivers;
 mod followers;
 mod frameworks;
 mod harness;
+mod limits;
 mod offers;
 mod operators;
 mod partition;
 mod random;
 mod recorded;
 mod status;
+mod told;
