@@ -49,6 +49,7 @@ pub use config::Config;
 pub use io::{
     Effect, Effects, Input, Level, Notice, Principal, ProcessName, RegistryChange, Reply, Via,
 };
+pub use limits::{RateLimits, RateLimitsError};
 pub use metrics::{FrameworkMetrics, Metrics};
 pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
 
