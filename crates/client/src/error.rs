@@ -1,5 +1,29 @@
 //! What can go wrong, one enum for all clients.
 
+use std::fmt;
+
+/// An error that says its causes too: the outermost of a failed connection says nothing.
+#[derive(Debug)]
+pub(crate) struct Whole<E>(pub(crate) E);
+
+impl<E: std::error::Error> fmt::Display for Whole<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for Whole<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// A call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

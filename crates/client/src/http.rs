@@ -1,6 +1,6 @@
 //! One HTTP connection pool under all clients: typed requests, typed answers, RecordIO streams.
 
-use crate::{Error, connect::Connector};
+use crate::{Error, connect::Connector, error::Whole};
 use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -164,7 +164,7 @@ impl Http {
             })?
             .map_err(|source| Error::Connect {
                 address: address.to_owned(),
-                source: source.into(),
+                source: Whole(source).into(),
             })
     }
 

@@ -319,6 +319,8 @@ fn server_config(
     let mut server = builder.with_cert_resolver(certified);
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
+    // The list of ciphers is in order of preference, and ours counts, as in the reference.
+    server.ignore_client_order = true;
     Ok(Arc::new(server))
 }
 
