@@ -9,7 +9,7 @@ use crate::{
     settings::Resolved,
 };
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use std::{collections::BTreeSet, io, os::unix::fs::PermissionsExt, sync::Arc};
+use std::{io, os::unix::fs::PermissionsExt, sync::Arc};
 use tepui_auth::{
     Credential, Credentials, Secret,
     credentials::{CredentialsError, wipe},
@@ -22,7 +22,6 @@ use tepui_node::{
     http::{Realms, auth::follower as follower_realm, auth::leader as leader_realm},
     leader::LeaderOptions,
 };
-use tepui_protocol::v1;
 
 /// The one mechanism of libprocess peers, by the reference's name.
 const CRAM_MD5: &str = "crammd5";
@@ -88,10 +87,6 @@ pub(crate) enum AuthError {
     NoFrameworkAuthenticators,
     #[error("--jwt_secret_key must be specified when --authenticate_http_executors is set to true")]
     NoExecutorKey,
-    #[error("Duplicate principal {0} found in RateLimits configuration")]
-    DuplicateLimit(String),
-    #[error("Invalid {field}: {qps}. It must be a positive number")]
-    Rate { field: &'static str, qps: f64 },
     #[error(transparent)]
     Flag(#[from] FlagError),
 }
@@ -479,30 +474,6 @@ fn keep_out_of_core_dumps() {
     }
 }
 
-/// `--rate_limits`, checked as the reference checks it.
-pub(super) fn rate_limits(settings: &Settings) -> Result<Option<v1::RateLimits>, AuthError> {
-    let Some(limits) = super::address::message::<v1::RateLimits>(settings, "rate_limits")? else {
-        return Ok(None);
-    };
-    let mut seen = BTreeSet::new();
-    for limit in &limits.limits {
-        if !seen.insert(&limit.principal) {
-            return Err(AuthError::DuplicateLimit(limit.principal.clone()));
-        }
-        positive("qps", limit.qps)?;
-    }
-    positive("aggregate_default_qps", limits.aggregate_default_qps)?;
-    Ok(Some(limits))
-}
-
-fn positive(field: &'static str, qps: Option<f64>) -> Result<(), AuthError> {
-    match qps {
-        // Not a number is not above zero either.
-        Some(qps) if !(qps > 0.0) => Err(AuthError::Rate { field, qps }),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -658,29 +629,5 @@ mod tests {
         // A flag says more.
         let leader = files.leader(&[vars, "--credentials=@/all"]).unwrap();
         assert!(!leader.credentials.unwrap().verify("ops", b"o"));
-    }
-
-    #[test]
-    fn rate_limits_are_checked() {
-        let files = Files::new();
-        let read = |json: &str| {
-            let resolved = files.resolve(Mode::Leader, &[&format!("--rate_limits={json}")]);
-            rate_limits(&resolved.settings).map_err(|error| error.to_string())
-        };
-        let limits = read(r#"{"limits":[{"principal":"a","qps":2.5}],"aggregate_default_qps":1}"#);
-        assert_eq!(limits.unwrap().unwrap().limits[0].qps, Some(2.5));
-        assert_eq!(
-            read(r#"{"limits":[{"principal":"a"},{"principal":"a"}]}"#),
-            Err("Duplicate principal a found in RateLimits configuration".to_owned())
-        );
-        assert_eq!(
-            read(r#"{"limits":[{"principal":"a","qps":0}]}"#),
-            Err("Invalid qps: 0. It must be a positive number".to_owned())
-        );
-        assert_eq!(
-            read(r#"{"aggregate_default_qps":-1}"#),
-            Err("Invalid aggregate_default_qps: -1. It must be a positive number".to_owned())
-        );
-        assert!(read("nonsense").is_err());
     }
 }

@@ -109,6 +109,7 @@ fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
     config.root_submissions = settings.is_on("root_submissions");
     config.require_follower_domain = settings.is_on("require_agent_domain");
     config.roles = settings.parsed("roles", roles)?;
+    config.rate_limits = settings.parsed("rate_limits", tepui_leader::limits::RateLimits::parse)?;
     if let Some(value) = duration("allocation_interval")? {
         config.allocator.allocation_interval = value;
     }

@@ -101,8 +101,8 @@ pub enum LeaderError {
     /// The registry cannot be read or written. A leader that cannot remember must not go on.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The system has no randomness for the leader's id.
-    #[error("cannot draw the leader's id")]
+    /// The system has no randomness for the leader's id and challenges.
+    #[error("cannot draw random numbers")]
     Randomness(#[source] io::Error),
     /// No thread for the core.
     #[error("cannot start a thread")]
@@ -133,13 +133,11 @@ impl LeaderNode {
         let facts = facts::facts(&options, address, id, clock.now());
         tracing::info!(id = %facts.info.id, %address, "leading");
 
-        let mut core = Leader::new(
-            options.config,
-            facts,
-            &snapshot,
-            Rng::seed(seed),
-            clock.now(),
-        );
+        let mut config = options.config;
+        let authenticator = &mut config.authenticator;
+        random::fill(&mut authenticator.nonce_key).map_err(LeaderError::Randomness)?;
+        authenticator.hostname = facts.info.hostname.clone().unwrap_or_default();
+        let mut core = Leader::new(config, facts, &snapshot, Rng::seed(seed), clock.now());
         let view = Arc::new(ArcSwap::new(core.view()));
         let (inbox, jobs) = Inbox::new(INBOX_INPUTS);
         let (streams, closed) = Streams::new(options.limits.stream_bytes_max);

@@ -1,6 +1,7 @@
 //! The shared shell over real sockets on loopback. Nothing here sleeps: every wait is for a byte,
 //! an end of stream, or a channel.
 
+mod auth;
 mod fetcher;
 mod follower;
 mod leader;
