@@ -13,3 +13,4 @@ mod killed;
 mod many;
 mod recordings;
 mod replay;
+mod tls;
