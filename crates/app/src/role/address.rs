@@ -72,15 +72,26 @@ where
     settings.parsed(flag, |text| tepui_protocol::json::decode(text.as_bytes()))
 }
 
+/// Leaves nothing but reads open to everybody.
+const READS: &str = "authenticate_http_readonly";
+
 /// Says once, loudly, that anybody who can reach this node may use it. `open`: the flags that are
 /// not on and would have to be.
 pub(super) fn warn_if_open(name: &str, ip: IpAddr, open: &[&str]) {
-    if !ip.is_loopback() && !open.is_empty() {
-        let flags = open.join(", --");
-        // As an error: a log that is to show nothing less, and a cluster for one command, show it too.
-        tracing::error!(
-            "*** {name} LISTENS ON {ip} WITHOUT AUTHENTICATION: everybody who can reach it can run commands on this \
-             cluster. Use --ip=127.0.0.1, or a network that you trust, or --{flags} (docs/authentication.md). ***"
-        );
+    if ip.is_loopback() || open.is_empty() {
+        return;
     }
+    if open == [READS] {
+        tracing::warn!(
+            "everybody who can reach {ip} can read what this node knows: --{READS} is off"
+        );
+        return;
+    }
+    let flags = open.join(", --");
+    // As an error: a log that is to show nothing less, and a cluster for one command, show it too.
+    tracing::error!(
+        "*** {name} LISTENS ON {ip} WITHOUT AUTHENTICATION: everybody who can reach it can run commands on this \
+         cluster. Use --ip=127.0.0.1, or a network that you trust, or switch on --{flags} \
+         (docs/authentication.md). ***"
+    );
 }

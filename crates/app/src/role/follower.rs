@@ -47,6 +47,7 @@ pub(super) async fn run(
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
     let ip = listen.ip;
     let attributes = resolved.vars.is_some();
+    let auth = FollowerAuth::read(resolved)?;
     let mut options = options(
         settings,
         listen,
@@ -56,7 +57,6 @@ pub(super) async fn run(
         verbosity,
         attributes,
     )?;
-    let auth = FollowerAuth::read(resolved)?;
     // Not before the settings are known to be good: what is wrong with them should stand alone.
     address::warn_if_open("FOLLOWER", ip, &auth.open());
     auth.apply(&mut options);

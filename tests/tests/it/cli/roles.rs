@@ -151,7 +151,7 @@ fn flags_whose_feature_is_not_there_are_named_at_start_up() {
         "--port=0",
         &work,
         "--weights=a=2",
-        "--rate_limits={}",
+        "--hooks=h",
     ];
     let variables = [
         ("MESOS_WHITELIST", "/etc/hosts"),
@@ -162,7 +162,7 @@ fn flags_whose_feature_is_not_there_are_named_at_start_up() {
     let said = leader.stderr();
     for wanted in [
         "--weights (command line) has no effect yet: the resource model is not part of this version",
-        "--rate_limits (command line) has no effect yet: authentication is not part of this version",
+        "--hooks (command line) has no effect yet: modules is not part of this version",
         "--whitelist (environment (MESOS_WHITELIST)) has no effect yet",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");

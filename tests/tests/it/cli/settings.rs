@@ -183,9 +183,8 @@ fn flags_that_cannot_be_used_are_refused_by_name() {
     );
     // Ignoring these would leave the cluster less safe than was asked for.
     for (flag, feature) in [
-        ("--authenticate_frameworks", "authentication"),
-        ("--authenticate_agents=true", "authentication"),
-        ("--acls={}", "authentication"),
+        ("--acls={}", "authorization"),
+        ("--firewall_rules={}", "authorization"),
         ("--zk=zk://a:2181/mesos", "high availability"),
     ] {
         let name = flag.split('=').next().unwrap_or(flag);
@@ -194,6 +193,27 @@ fn flags_that_cannot_be_used_are_refused_by_name() {
             &format!("flag '{name}' (command line) needs {feature}"),
         );
         assert!(outcome.stderr.contains("refuses to start"), "{outcome:?}");
+    }
+    // Nor does a node start that was asked to authenticate and cannot.
+    for (flag, why) in [
+        (
+            "--authenticate_http_readonly",
+            "No credentials provided for the default 'basic' HTTP authenticator for realm 'mesos-master-readonly'",
+        ),
+        (
+            "--authenticate_http_frameworks",
+            "Missing `--http_framework_authenticators` flag",
+        ),
+        (
+            "--credentials=/no/such/file",
+            "Failed to read credentials file '/no/such/file'",
+        ),
+        (
+            "--authenticators=kerberos",
+            "Authenticator 'kerberos' not found",
+        ),
+    ] {
+        refused(&with(flag), why);
     }
     assert!(!Path::new("/tmp/never").exists(), "nothing was started");
 }
