@@ -446,6 +446,7 @@ impl Follower {
             }
         }
         self.schedule_removal(Sandbox::Framework(id.clone()));
+        self.drained_if_idle(fx);
         if self.phase == Phase::Terminating && self.frameworks.is_empty() {
             fx.push(Effect::Stop { failed: false });
         }

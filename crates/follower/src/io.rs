@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 use tepui_auth::http::HttpPrincipal;
 use tepui_model::{
-    RequestId, StreamId,
+    FollowerId, RequestId, StreamId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
 };
 use tepui_protocol::{
@@ -274,6 +274,28 @@ pub enum Checkpoint {
     Follower(Box<v1::AgentInfo>),
     /// A status update to be retried until acknowledged, checkpointing frameworks only.
     StatusUpdate(Box<internal::StatusUpdate>),
+    /// `meta/resources/resources_and_operations.state` and, for agents of before 1.8,
+    /// `meta/resources/resources.info`.
+    Resources(Box<ResourcesCheckpoint>),
+    /// `meta/slaves/<id>/drain.config`; without a configuration it is removed.
+    Drain {
+        /// Who drains.
+        follower: FollowerId,
+        /// How.
+        config: Option<v1::DrainConfig>,
+    },
+}
+
+/// What operations made of the resources, and the directories that go with it. Directories are made
+/// and removed before the new state counts: a crash in between is repaired by doing it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResourcesCheckpoint {
+    /// What to write.
+    pub state: internal::ResourceState,
+    /// Directories of new volumes. What is there already stays as it is.
+    pub made: Vec<PathBuf>,
+    /// Directories of volumes that are gone; `true` for those of which only the content goes.
+    pub gone: Vec<(PathBuf, bool)>,
 }
 
 /// Where the core puts its effects.

@@ -16,6 +16,8 @@
 //! | the end of executors and frameworks | `endings.rs` |
 //! | status updates, acknowledgements, retries | `status.rs` |
 //! | messages between frameworks and executors, framework updates | `messages.rs` |
+//! | operations on resources: reservations, volumes | `operations.rs` |
+//! | draining | `drain.rs` |
 //! | removal of old sandboxes | `gc.rs` |
 //! | operator calls that change something | `operator.rs` |
 //!
@@ -25,6 +27,7 @@
 
 mod authentication;
 pub mod config;
+mod drain;
 mod driver;
 mod endings;
 pub mod environment;
@@ -34,6 +37,7 @@ pub mod io;
 mod launch;
 mod messages;
 pub mod metrics;
+mod operations;
 mod operator;
 pub mod paths;
 pub mod read;
@@ -61,7 +65,7 @@ use std::{
     sync::Arc,
 };
 use tepui_model::{
-    ExecutorId, FollowerId, FrameworkId, RequestId, Rng, StreamId, Time,
+    ExecutorId, FollowerId, FrameworkId, RequestId, Resources, Rng, StreamId, Time,
     container::{ContainerEvent, ContainerId},
 };
 use tepui_protocol::{
@@ -87,6 +91,10 @@ pub struct Follower {
     info: Arc<v1::AgentInfo>,
     /// Changes whenever our resources do; a launch that assumes another one is refused.
     resource_version: v1::Uuid,
+    /// What there is, with what operations made of it.
+    total: Arc<Resources>,
+    operations: operations::Operations,
+    drain: Option<drain::Drain>,
     phase: Phase,
     leader: Option<Pid>,
     registration: Registration,
@@ -118,7 +126,11 @@ impl Follower {
         let resource_version = v1::Uuid {
             value: uuid_bytes(&mut rng),
         };
+        let total = Arc::new(Resources::from_proto(&config.resources));
         let view = Arc::new(View {
+            total: total.clone(),
+            operations: Default::default(),
+            drain: None,
             at: now,
             started: now,
             config: config.clone(),
@@ -140,6 +152,9 @@ impl Follower {
             id: recovered,
             info,
             resource_version,
+            total,
+            operations: Default::default(),
+            drain: None,
             phase: Phase::Disconnected,
             leader: None,
             registration: Registration::default(),
@@ -271,9 +286,11 @@ impl Follower {
         );
         self.check_drivers();
         self.check_authentication();
+        self.check_operations();
+        self.check_drain();
         assert_eq!(self.frameworks.len(), self.frameworks_view.size());
         assert!(
-            self.timers.len() <= 5 + 3 * executors + self.updates.len(),
+            self.timers.len() <= 5 + 3 * executors + self.updates.len() + self.operations.len(),
             "timers leak"
         );
         self.updates.check();
@@ -295,6 +312,7 @@ impl Follower {
                 }
                 Timer::ExecutorHeartbeat(container) => self.executor_heartbeat(&container, fx),
                 Timer::UpdateRetry(framework, task) => self.retry_update(&framework, &task, fx),
+                Timer::OperationRetry(uuid) => self.retry_operation(&uuid, fx),
                 Timer::Gc => self.collect_garbage(fx),
             }
         }
@@ -319,8 +337,9 @@ impl Follower {
             M::UpdateFramework(m) => self.update_framework(*m, fx),
             M::ApplyOperation(m) => self.apply_operation(&from, *m, fx),
             M::ReconcileOperations(m) => self.reconcile_operations(&from, *m, fx),
-            // What it acknowledges was dropped and is not waited for.
-            M::AcknowledgeOperationStatus(_) => {}
+            M::AcknowledgeOperationStatus(m) => self.operation_acknowledgement(&from, *m, fx),
+            M::CheckpointResources(m) => self.checkpoint_resources(&from, *m, fx),
+            M::DrainSlave(m) => self.drain(&from, *m, fx),
             M::RegisterExecutor(m) => self.register_executor(from, *m, fx),
             M::ReregisterExecutor(m) => self.reregister_executor(from, *m, fx),
             M::StatusUpdate(m) => self.driver_update(from, *m, fx),
@@ -415,6 +434,9 @@ impl Follower {
             capabilities: self.view.capabilities.clone(),
             phase: self.phase,
             leader: self.leader.clone(),
+            total: self.total.clone(),
+            operations: self.operations.view.clone(),
+            drain: self.drain.clone(),
             frameworks: self.frameworks_view.clone(),
             completed_frameworks: self.completed_frameworks.clone(),
             counters: self.counters,

@@ -1,18 +1,12 @@
-//! What frameworks and executors say to each other through us, framework updates, and operations on
-//! resources, which this follower does not carry out yet and therefore drops, never accepts.
+//! What frameworks and executors say to each other through us, and framework updates.
 
-use crate::{
-    Follower, Phase, info, io::Effects, state::id_proto, uuid_bytes, view::ExecutorState, warn,
-};
+use crate::{Follower, Phase, info, io::Effects, state::id_proto, view::ExecutorState, warn};
 use std::sync::Arc;
 use tepui_model::{ExecutorId, FrameworkId};
 use tepui_protocol::{
     internal as i,
     peer::Pid,
-    v1::{
-        self, OperationState,
-        executor::{Event, event},
-    },
+    v1::executor::{Event, event},
 };
 
 impl Follower {
@@ -116,87 +110,6 @@ impl Follower {
         self.touch(&id);
         // Updates that got lost with the framework's old connection go out again.
         self.resend_updates(&id, fx);
-    }
-
-    pub(crate) fn apply_operation(
-        &mut self,
-        from: &Pid,
-        message: i::ApplyOperationMessage,
-        fx: &mut Effects,
-    ) {
-        if !self.is_leader(from, "operation", fx) {
-            return;
-        }
-        let kind = message.operation_info.r#type().as_str_name();
-        warn(
-            fx,
-            format!("Dropping operation {kind}: operations on resources are not supported yet"),
-        );
-        let status = self.dropped_operation(
-            message.operation_info.id.clone(),
-            format!("Operation {kind} is not supported by this agent yet"),
-        );
-        self.send_operation_status(
-            message.framework_id,
-            status,
-            Some(message.operation_uuid),
-            fx,
-        );
-    }
-
-    /// No operation is ever known here: all that the leader asks for were dropped.
-    pub(crate) fn reconcile_operations(
-        &mut self,
-        from: &Pid,
-        message: i::ReconcileOperationsMessage,
-        fx: &mut Effects,
-    ) {
-        if !self.is_leader(from, "reconciliation of operations", fx) {
-            return;
-        }
-        for operation in message.operations {
-            let status = self.dropped_operation(operation.operation_id, String::new());
-            self.send_operation_status(
-                message.framework_id.clone(),
-                status,
-                operation.operation_uuid,
-                fx,
-            );
-        }
-    }
-
-    fn dropped_operation(
-        &mut self,
-        operation_id: Option<v1::OperationId>,
-        message: String,
-    ) -> v1::OperationStatus {
-        v1::OperationStatus {
-            operation_id,
-            state: OperationState::OperationDropped.into(),
-            message: (!message.is_empty()).then_some(message),
-            uuid: Some(v1::Uuid {
-                value: uuid_bytes(&mut self.rng),
-            }),
-            agent_id: self.id.as_ref().map(tepui_model::FollowerId::to_proto),
-            ..Default::default()
-        }
-    }
-
-    fn send_operation_status(
-        &self,
-        framework_id: Option<v1::FrameworkId>,
-        status: v1::OperationStatus,
-        operation_uuid: Option<v1::Uuid>,
-        fx: &mut Effects,
-    ) {
-        let message = i::UpdateOperationStatusMessage {
-            framework_id,
-            slave_id: self.id.as_ref().map(tepui_model::FollowerId::to_proto),
-            latest_status: Some(status.clone()),
-            status,
-            operation_uuid,
-        };
-        self.send_leader(message, fx);
     }
 }
 

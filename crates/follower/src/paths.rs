@@ -2,7 +2,8 @@
 //! look into a work dir find what they know.
 
 use std::path::{Path, PathBuf};
-use tepui_model::{ExecutorId, FollowerId, FrameworkId};
+use tepui_model::{ExecutorId, FollowerId, FrameworkId, resources::Resource};
+use tepui_protocol::v1::resource::disk_info::source;
 
 /// `<work_dir>/slaves/<follower>`.
 pub fn follower(work_dir: &Path, follower: &FollowerId) -> PathBuf {
@@ -54,6 +55,50 @@ pub fn latest_run(
 /// Name under which `/files/*` knows the newest sandbox of an executor on every follower.
 pub fn virtual_latest_run(framework: &FrameworkId, executor: &ExecutorId) -> String {
     format!("/frameworks/{framework}/executors/{executor}/runs/latest")
+}
+
+/// Where a persistent volume lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumePlace {
+    /// Its directory.
+    pub path: PathBuf,
+    /// The directory is a mount point: it outlives its volume.
+    pub keeps_root: bool,
+}
+
+/// `…/volumes/roles/<role>/<persistence id>` below the work dir or the root of a PATH disk; the root
+/// itself of a MOUNT disk. `None` for what has no directory, or would have one elsewhere.
+pub fn volume(work_dir: &Path, volume: &Resource) -> Option<VolumePlace> {
+    let disk = volume.disk()?;
+    let id = &disk.persistence.as_ref()?.id;
+    let role = volume.reservation_role()?;
+    if !usable(id) || tepui_model::roles::validate(role).is_err() {
+        return None;
+    }
+    // A role is one component: roles have no spaces of their own.
+    let below = |root: PathBuf| VolumePlace {
+        path: root
+            .join("volumes")
+            .join("roles")
+            .join(role.replace('/', " "))
+            .join(id),
+        keeps_root: false,
+    };
+    let Some(source) = &disk.source else {
+        return Some(below(work_dir.to_owned()));
+    };
+    // The mount points of storage providers are theirs to find.
+    if source.id.is_some() {
+        return None;
+    }
+    match source.r#type() {
+        source::Type::Path => Some(below(work_dir.join(source.path.as_ref()?.root.as_ref()?))),
+        source::Type::Mount => Some(VolumePlace {
+            path: work_dir.join(source.mount.as_ref()?.root.as_ref()?),
+            keeps_root: true,
+        }),
+        source::Type::Block | source::Type::Raw | source::Type::Unknown => None,
+    }
 }
 
 /// Whether an id can be one component of a path. The leader checks ids too; nothing that arrives

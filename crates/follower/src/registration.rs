@@ -81,6 +81,7 @@ impl Follower {
         }
         self.leader = leader;
         self.pause_updates();
+        self.pause_operations();
         self.timers.cancel(&Timer::Register);
         self.timers.cancel(&Timer::PingMissing);
         self.stop_authenticating();
@@ -151,7 +152,7 @@ impl Follower {
             version: Some(MESOS_VERSION.to_owned()),
             agent_capabilities: capabilities(),
             resource_version_uuid: Some(self.resource_version.clone()),
-            ..Default::default()
+            checkpointed_resources: self.checkpointed_resources(),
         }
     }
 
@@ -161,6 +162,7 @@ impl Follower {
             version: Some(MESOS_VERSION.to_owned()),
             agent_capabilities: capabilities(),
             resource_version_uuid: Some(self.resource_version.clone()),
+            checkpointed_resources: self.checkpointed_resources(),
             ..Default::default()
         };
         for framework in self.frameworks.values() {
@@ -241,6 +243,7 @@ impl Follower {
         }
         self.expect_pings(message.connection);
         self.send_update_slave(fx);
+        self.resume_operations(fx);
     }
 
     pub(crate) fn reregistered(
@@ -271,6 +274,7 @@ impl Follower {
         }
         self.expect_pings(message.connection);
         self.send_update_slave(fx);
+        self.resume_operations(fx);
         for reconciliation in message.reconciliations {
             self.reconcile_tasks(reconciliation, fx);
         }
@@ -310,7 +314,7 @@ impl Follower {
         let message = i::UpdateSlaveMessage {
             slave_id: id_proto(self.id.as_ref()),
             update_oversubscribed_resources: Some(false),
-            operations: Some(Default::default()),
+            operations: Some(self.known_operations()),
             resource_version_uuid: Some(self.resource_version.clone()),
             resource_providers: Some(Default::default()),
             ..Default::default()
@@ -405,6 +409,7 @@ impl Follower {
         self.timers.cancel(&Timer::PingMissing);
         self.stop_authenticating();
         self.pause_updates();
+        self.pause_operations();
         if self.frameworks.is_empty() {
             return fx.push(Effect::Stop { failed: false });
         }

@@ -111,11 +111,11 @@ pub fn allocated(view: &View) -> Resources {
 
 /// Name, total and used amount of the resources that gauges exist for.
 pub(crate) fn totals(view: &View) -> [(&'static str, f64, f64); 4] {
-    let total = Resources::from_proto(&view.config.resources);
+    let total = &view.total;
     let used = allocated(view);
     ["cpus", "gpus", "mem", "disk"].map(|name| {
         let amount = |resources: &Resources| resources.scalar(name).map_or(0.0, |s| s.to_f64());
-        (name, amount(&total), amount(&used))
+        (name, amount(total), amount(&used))
     })
 }
 

@@ -226,6 +226,7 @@ impl Follower {
             );
         }
         update.status.uuid = update.uuid.clone();
+        self.mark_drained(&framework_id, &mut update.status);
         update.status.source = Some(
             if origin == Origin::Follower {
                 Source::Agent

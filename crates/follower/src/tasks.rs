@@ -211,6 +211,14 @@ impl Follower {
             self.refuse_executor(&framework_id, &executor_id, launch.launch_executor, fx);
             return self.remove_framework_if_idle(&framework_id, fx);
         }
+        if self.drain.is_some() {
+            return self.drop_launch(
+                launch,
+                Reason::AgentDraining,
+                "Task was received while agent was already draining",
+                fx,
+            );
+        }
         if self.is_outdated(&launch) {
             return self.drop_launch(
                 launch,
@@ -451,7 +459,7 @@ impl Follower {
         if framework.is_pending(&task) {
             return self.kill_pending(&framework_id, &task, fx);
         }
-        let Some(executor) = framework.executor_of(&task) else {
+        let Some(executor) = framework.executor_of(&task).map(|e| e.id.clone()) else {
             let status = AgentStatus {
                 state: dropped(framework.partition_aware()),
                 reason: Reason::ExecutorTerminated,
@@ -461,7 +469,20 @@ impl Follower {
             };
             return self.report(&framework_id, status, fx);
         };
-        let key = (framework_id, executor.id.clone());
+        self.kill_known(&(framework_id, executor), &task, message.kill_policy, fx);
+    }
+
+    /// Kills a task that an executor has, or is to have.
+    pub(crate) fn kill_known(
+        &mut self,
+        key: &ExecutorKey,
+        task: &TaskId,
+        kill_policy: Option<v1::KillPolicy>,
+        fx: &mut Effects,
+    ) {
+        let Some(executor) = self.executor(key) else {
+            return;
+        };
         match executor.state {
             ExecutorState::Terminating | ExecutorState::Terminated => {
                 warn(
@@ -469,20 +490,20 @@ impl Follower {
                     format!("Ignoring the kill of task {task}: its executor is ending"),
                 );
             }
-            _ if executor.queued.contains_key(&task) => self.kill_queued(&key, &task, fx),
+            _ if executor.queued.contains_key(task) => self.kill_queued(key, task, fx),
             // The executor has not subscribed and has it not: nothing is left to kill.
             ExecutorState::Registering => {}
             ExecutorState::Running => {
                 let kill = event::Kill {
-                    task_id: message.task_id,
-                    kill_policy: message.kill_policy,
+                    task_id: task.to_proto(),
+                    kill_policy,
                 };
                 let event = Event {
                     r#type: Some(event::Type::Kill.into()),
                     kill: Some(kill),
                     ..Default::default()
                 };
-                self.send_executor(&key, event, fx);
+                self.send_executor(key, event, fx);
             }
         }
     }
@@ -515,7 +536,12 @@ impl Follower {
         }
     }
 
-    fn kill_pending(&mut self, framework: &FrameworkId, task: &TaskId, fx: &mut Effects) {
+    pub(crate) fn kill_pending(
+        &mut self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        fx: &mut Effects,
+    ) {
         let launches = self
             .frameworks
             .get(framework)
@@ -547,7 +573,8 @@ impl Follower {
                 message: text.to_owned(),
                 executor: Some(executor.clone()),
             };
-            let update = self.agent_update(framework, status);
+            let mut update = self.agent_update(framework, status);
+            self.mark_drained(framework, &mut update.status);
             self.enqueue_update(update, fx);
         }
         if let Some(framework) = self.frameworks.get_mut(framework) {

@@ -1,5 +1,6 @@
 //! Everything this core waits for, as a closed set of timers.
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use tepui_model::{FrameworkId, TaskId, Time, container::ContainerId};
@@ -23,6 +24,8 @@ pub(crate) enum Timer {
     ExecutorHeartbeat(ContainerId),
     /// An update was not acknowledged in time.
     UpdateRetry(FrameworkId, TaskId),
+    /// The outcome of an operation was not acknowledged in time.
+    OperationRetry(Bytes),
     /// The next sandbox is old enough to go.
     Gc,
 }

@@ -1,10 +1,13 @@
 //! The immutable picture of a follower that every reader gets. Publishing one costs what changed:
 //! the maps are persistent and share all that did not.
 
+pub use crate::drain::Drain;
+
 use crate::{config::Config, metrics::Counters, state::Phase};
+use bytes::Bytes;
 use rpds::{QueueSync, RedBlackTreeMapSync};
 use std::{path::PathBuf, sync::Arc};
-use tepui_model::{ExecutorId, FrameworkId, TaskId, Time, container::ContainerId};
+use tepui_model::{ExecutorId, FrameworkId, Resources, TaskId, Time, container::ContainerId};
 use tepui_protocol::{peer::Pid, v1};
 
 /// A follower at one moment.
@@ -24,6 +27,12 @@ pub struct View {
     pub phase: Phase,
     /// Who leads.
     pub leader: Option<Pid>,
+    /// What there is, with what operations made of it.
+    pub total: Arc<Resources>,
+    /// Operations whose outcome is not acknowledged, by their identity.
+    pub operations: RedBlackTreeMapSync<Bytes, Arc<v1::Operation>>,
+    /// While tasks are killed to empty this follower.
+    pub drain: Option<Drain>,
     /// Frameworks with executors or pending tasks.
     pub frameworks: RedBlackTreeMapSync<FrameworkId, Arc<FrameworkView>>,
     /// Oldest first, bounded.

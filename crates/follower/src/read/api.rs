@@ -60,9 +60,10 @@ pub fn answer(view: &View, call: Call, facts: &Facts, now: Time) -> Option<Respo
             get_executors: Some(executors(view)),
             ..kind(Type::GetExecutors)
         },
-        // No operation is ever carried out here yet.
         Call::GetOperations => Response {
-            get_operations: Some(Default::default()),
+            get_operations: Some(r::GetOperations {
+                operations: view.operations.values().map(|o| (**o).clone()).collect(),
+            }),
             ..kind(Type::GetOperations)
         },
         Call::GetTasks => Response {
@@ -72,7 +73,10 @@ pub fn answer(view: &View, call: Call, facts: &Facts, now: Time) -> Option<Respo
         Call::GetAgent => Response {
             get_agent: Some(r::GetAgent {
                 agent_info: Some(public_agent_info(&view.info)),
-                ..Default::default()
+                drain_config: view.drain.as_ref().map(|d| d.config),
+                estimated_drain_start_time: view.drain.as_ref().map(|d| v1::TimeInfo {
+                    nanoseconds: i64::try_from(d.since.nanos()).unwrap_or(i64::MAX),
+                }),
             }),
             ..kind(Type::GetAgent)
         },

@@ -17,7 +17,7 @@ use tepui_protocol::v1::{self, framework_info::capability::Type};
 /// Body of `/state`.
 pub fn state(view: &View, facts: &Facts) -> Value {
     let mut out = version(facts);
-    let total = Resources::from_proto(&view.config.resources);
+    let total = &*view.total;
     let allocated = stock::allocated(view);
     let full = |part: &Resources| Value::Array(part.iter().map(full_resource).collect());
     let capability = |c: &v1::agent_info::Capability| c.r#type().as_str_name();
@@ -27,10 +27,10 @@ pub fn state(view: &View, facts: &Facts) -> Value {
         "pid": format!("slave(1)@{}", view.config.address),
         "hostname": view.info.hostname,
         "capabilities": view.capabilities.iter().map(capability).collect::<Vec<_>>(),
-        "resources": resources(&total),
-        "reserved_resources": by_role(&total, resources),
+        "resources": resources(total),
+        "reserved_resources": by_role(total, resources),
         "unreserved_resources": resources(&total.unreserved()),
-        "reserved_resources_full": by_role(&total, full),
+        "reserved_resources_full": by_role(total, full),
         "unreserved_resources_full": full(&total.unreserved()),
         "reserved_resources_allocated": by_role(&allocated, resources),
         "unreserved_resources_allocated": resources(&allocated.unreserved()),
@@ -44,6 +44,10 @@ pub fn state(view: &View, facts: &Facts) -> Value {
         out.extend(fields);
     }
     set(&mut out, "domain", view.info.domain.as_ref().map(message));
+    let drain = view.drain.as_ref();
+    set(&mut out, "drain_config", drain.map(|d| message(&d.config)));
+    let since = drain.map(|d| json!(d.since.seconds() as i64));
+    set(&mut out, "estimated_drain_start_time_seconds", since);
     let leader = facts
         .leader_hostname
         .as_ref()

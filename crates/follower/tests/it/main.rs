@@ -6,6 +6,7 @@ mod authentication;
 mod drivers;
 mod executors;
 mod lifecycle;
+mod operations;
 mod operator;
 mod properties;
 mod read;

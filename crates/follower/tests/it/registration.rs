@@ -224,39 +224,3 @@ fn a_restarted_follower_registers_again_under_its_old_id() {
     assert_eq!(message.slave.id.unwrap().value, ID);
     assert!(message.tasks.is_empty());
 }
-
-#[test]
-fn operations_are_dropped_aloud() {
-    let mut w = World::registered();
-    let operation_uuid = v1::Uuid {
-        value: vec![1; 16].into(),
-    };
-    w.leader_says(i::ApplyOperationMessage {
-        operation_uuid: operation_uuid.clone(),
-        operation_info: v1::offer::Operation {
-            r#type: Some(v1::offer::operation::Type::Reserve.into()),
-            id: Some(v1::OperationId { value: "o".into() }),
-            ..Default::default()
-        },
-        ..Default::default()
-    });
-    let Some(PeerMessage::UpdateOperationStatus(update)) = w.take_sent().pop() else {
-        panic!("no answer")
-    };
-    assert_eq!(update.operation_uuid.as_ref(), Some(&operation_uuid));
-    assert_eq!(update.status.state(), v1::OperationState::OperationDropped);
-    assert_eq!(update.status.operation_id.unwrap().value, "o");
-    assert!(update.status.message.unwrap().contains("RESERVE"));
-
-    w.leader_says(i::ReconcileOperationsMessage {
-        operations: vec![i::reconcile_operations_message::Operation {
-            operation_uuid: Some(operation_uuid),
-            ..Default::default()
-        }],
-        framework_id: None,
-    });
-    let Some(PeerMessage::UpdateOperationStatus(update)) = w.take_sent().pop() else {
-        panic!("no answer")
-    };
-    assert_eq!(update.status.state(), v1::OperationState::OperationDropped);
-}

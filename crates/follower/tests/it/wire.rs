@@ -15,7 +15,7 @@ use tepui_protocol::{
     v1::executor::{Call, call},
 };
 
-fn recorded(name: &str, at: usize) -> PeerMessage {
+pub(crate) fn recorded(name: &str, at: usize) -> PeerMessage {
     let all: Value = serde_json::from_str(include_str!("../fixtures/wire.json")).unwrap();
     let body = base64(all[name][at]["body_b64"].as_str().unwrap());
     PeerMessage::decode(&format!("mesos.internal.{name}"), body.into()).unwrap()

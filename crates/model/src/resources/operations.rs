@@ -6,7 +6,7 @@
 //! Deliberately absent: operations of resource providers (CREATE_DISK, DESTROY_DISK). Only a provider
 //! knows what they give.
 
-use super::{Resource, Resources, ResourcesError, downgrade, upgrade};
+use super::{Resource, Resources, ResourcesError, upgrade};
 use crate::resources::Format;
 use tepui_protocol::v1::{
     self,
@@ -300,13 +300,4 @@ fn resize(resource: &mut v1::Resource, change: impl FnOnce(f64) -> f64) {
     if let Some(scalar) = &mut resource.scalar {
         scalar.value = change(scalar.value);
     }
-}
-
-/// In the form that leaders of before 1.4 read, as far as that can say it.
-pub fn to_proto_downgraded(resources: &Resources) -> Vec<v1::Resource> {
-    let mut protos = resources.to_proto();
-    for proto in &mut protos {
-        downgrade(proto, Format::PreRefinement);
-    }
-    protos
 }

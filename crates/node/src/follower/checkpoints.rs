@@ -1,8 +1,8 @@
 //! The thread that writes what must survive, so that the core never waits for a disk.
 //!
 //! Files and formats are the reference's (`src/slave/paths.cpp`, `src/slave/state.cpp`): below
-//! `meta/slaves/<id>`, each protobuf message after its length as a little-endian `u32`. Reading
-//! them back comes with recovery.
+//! `meta/slaves/<id>` and `meta/resources`, each protobuf message after its length as a little-endian
+//! `u32`. Resources are read back at a start ([`recover_resources`]); the rest comes with recovery.
 
 use prost::Message;
 use std::{
@@ -13,16 +13,19 @@ use std::{
     sync::mpsc as blocking,
     thread,
 };
-use tepui_follower::{io::Checkpoint, paths::usable};
+use tepui_follower::{
+    io::{Checkpoint, ResourcesCheckpoint},
+    paths::usable,
+};
 use tepui_protocol::{
-    internal::{StatusUpdate, StatusUpdateRecord, status_update_record::Type},
+    internal::{ResourceState, StatusUpdate, StatusUpdateRecord, status_update_record::Type},
     v1,
 };
 use tokio::sync::mpsc;
 
-/// Something could not be made durable: the follower must not go on.
+/// Something could not be made durable, or read back: the follower must not go on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}", path.display())]
+#[error("cannot write or read {}", path.display())]
 pub struct CheckpointError {
     /// Where.
     pub path: PathBuf,
@@ -66,6 +69,127 @@ fn write(work_dir: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError
                 Ok(())
             }
         },
+        Checkpoint::Resources(resources) => resource_state(work_dir, resources),
+        Checkpoint::Drain { follower, config } => {
+            drain(&slaves, follower.as_str(), config.as_ref())
+        }
+    }
+}
+
+/// Where the resources are kept: with operations, and without them for agents of before 1.8.
+fn resource_files(work_dir: &Path) -> [PathBuf; 2] {
+    let directory = work_dir.join("meta").join("resources");
+    ["resources_and_operations.state", "resources.info"].map(|name| directory.join(name))
+}
+
+/// Volumes first: a state that counts has its directories. The reference removes the directory of a
+/// volume before it forgets it too.
+fn resource_state(
+    work_dir: &Path,
+    checkpoint: &ResourcesCheckpoint,
+) -> Result<(), CheckpointError> {
+    for path in &checkpoint.made {
+        fs::create_dir_all(path).map_err(|source| failed(path, source))?;
+    }
+    for (path, keeps_root) in &checkpoint.gone {
+        tracing::info!(volume = %path.display(), "removing a persistent volume");
+        remove_volume(path, *keeps_root).map_err(|source| failed(path, source))?;
+    }
+    let [state, resources] = resource_files(work_dir);
+    let mut all = Vec::new();
+    for resource in &checkpoint.state.resources {
+        all.extend(framed(resource));
+    }
+    let written = || {
+        if let Some(directory) = state.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        replace(&resources, &all)?;
+        replace(&state, &framed(&checkpoint.state))
+    };
+    written().map_err(|source| failed(&state, source))
+}
+
+fn remove_volume(path: &Path, keeps_root: bool) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    if !keeps_root {
+        return gone(fs::remove_dir_all(path));
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        gone(match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path()),
+            false => fs::remove_file(entry.path()),
+        })?;
+    }
+    Ok(())
+}
+
+/// What operations made of the resources before a restart, if any ever did.
+pub(super) fn recover_resources(work_dir: &Path) -> Result<Option<ResourceState>, CheckpointError> {
+    let [state, resources] = resource_files(work_dir);
+    if let Some(bytes) = read(&state)? {
+        let mut messages = unframed::<ResourceState>(&bytes).map_err(|e| failed(&state, e))?;
+        return Ok(messages.pop());
+    }
+    let Some(bytes) = read(&resources)? else {
+        return Ok(None);
+    };
+    let resources = unframed(&bytes).map_err(|e| failed(&resources, e))?;
+    Ok(Some(ResourceState {
+        resources,
+        ..Default::default()
+    }))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed(path, source)),
+    }
+}
+
+/// The messages of a file.
+fn unframed<M: Message + Default>(mut bytes: &[u8]) -> io::Result<Vec<M>> {
+    let short = || io::Error::new(io::ErrorKind::InvalidData, "the file is cut off");
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (body, rest) = rest.split_at_checked(length).ok_or_else(short)?;
+        all.push(M::decode(body).map_err(io::Error::other)?);
+        bytes = rest;
+    }
+    Ok(all)
+}
+
+fn drain(
+    slaves: &Path,
+    follower: &str,
+    config: Option<&v1::DrainConfig>,
+) -> Result<(), CheckpointError> {
+    if !usable(follower) {
+        return Ok(());
+    }
+    let path = slaves.join(follower).join("drain.config");
+    let result = match config {
+        Some(config) => replace(&path, &framed(config)),
+        None => match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        },
+    };
+    result.map_err(|source| failed(&path, source))
+}
+
+fn failed(path: &Path, source: io::Error) -> CheckpointError {
+    CheckpointError {
+        path: path.to_owned(),
+        source,
     }
 }
 
@@ -223,5 +347,71 @@ mod tests {
 
         update.status.task_id.value = "../../escape".to_owned();
         assert_eq!(updates_file(Path::new("/m"), &update), None);
+    }
+
+    #[test]
+    fn resources_are_read_back_and_volumes_come_and_go_with_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(recover_resources(dir.path()).expect("nothing"), None);
+        let volume = dir.path().join("volumes/roles/prod/v");
+        let mount = dir.path().join("mnt");
+        fs::create_dir_all(mount.join("sub")).expect("made");
+        fs::write(mount.join("file"), "x").expect("written");
+        let resource = v1::Resource {
+            name: "disk".to_owned(),
+            r#type: v1::value::Type::Scalar.into(),
+            ..Default::default()
+        };
+        let mut checkpoint = ResourcesCheckpoint {
+            state: ResourceState {
+                resources: vec![resource],
+                operations: Vec::new(),
+            },
+            made: vec![volume.clone()],
+            gone: Vec::new(),
+        };
+        let record = |checkpoint: &ResourcesCheckpoint| {
+            write(
+                dir.path(),
+                &Checkpoint::Resources(Box::new(checkpoint.clone())),
+            )
+        };
+        record(&checkpoint).expect("written");
+        fs::write(volume.join("data"), "x").expect("written");
+        let read = recover_resources(dir.path()).expect("read");
+        assert_eq!(read.as_ref(), Some(&checkpoint.state));
+        // The older file alone says the same.
+        let [state, _] = resource_files(dir.path());
+        fs::remove_file(&state).expect("removed");
+        assert_eq!(recover_resources(dir.path()).expect("read"), read);
+
+        checkpoint.made.clear();
+        checkpoint.gone = vec![(volume.clone(), false), (mount.clone(), true)];
+        record(&checkpoint).expect("written");
+        record(&checkpoint).expect("again");
+        assert!(!volume.exists());
+        assert_eq!(fs::read_dir(&mount).expect("it stays").count(), 0);
+
+        fs::write(&state, [200, 0, 0, 0, 1]).expect("written");
+        assert!(recover_resources(dir.path()).is_err());
+    }
+
+    #[test]
+    fn draining_is_remembered_until_it_is_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("meta/slaves/S0/drain.config");
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        let record = |config| {
+            let drain = Checkpoint::Drain {
+                follower: "S0".into(),
+                config,
+            };
+            write(dir.path(), &drain).expect("written");
+        };
+        record(Some(v1::DrainConfig::default()));
+        assert!(path.exists());
+        record(None);
+        record(None);
+        assert!(!path.exists());
     }
 }

@@ -40,7 +40,7 @@ use core_loop::{Channels, CoreLoop, Inner};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 use tepui_containers::linux::Launcher;
 use tepui_follower::{Config, Follower};
-use tepui_model::{FollowerId, Rng};
+use tepui_model::{FollowerId, Rng, resources::operations::OperationError};
 use tepui_protocol::peer::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -128,6 +128,9 @@ pub enum FollowerError {
     /// What must survive cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// What operations made of the resources does not fit the resources of today.
+    #[error("the resources differ from those that reservations and volumes were made of")]
+    Resources(#[source] OperationError),
     /// The launcher's socket cannot be used.
     #[error("cannot talk to the launcher of containers")]
     Launcher(#[source] io::Error),
@@ -163,7 +166,11 @@ impl FollowerNode {
         let mut rng = Rng::seed(seed);
         let clock = Clock::start();
 
-        let core = Follower::new(config, clock.now(), rng.child(), options.recovered);
+        let mut core = Follower::new(config, clock.now(), rng.child(), options.recovered);
+        if let Some(state) = checkpoints::recover_resources(&work_dir)? {
+            core.restore_resources(&state)
+                .map_err(FollowerError::Resources)?;
+        }
         let view = Arc::new(ArcSwap::new(core.view()));
         let (inbox, jobs) = Inbox::new(INBOX_INPUTS);
         let (streams, closed) = Streams::new(options.limits.stream_bytes_max);
