@@ -9,7 +9,7 @@
 //! | [`net`] | [`Listen`](net::Listen)`::bind` → listener + announced address; [`Links`](net::Links)`::send(from, to, message)`, one-way, never blocks |
 //! | [`http`] | [`Server`](http::Server)`::start(listener, limits, service)`; [`Request`](http::Request), [`response`](http::response), [`media`](http::media), [`Routes`](http::Routes) |
 //! | [`http::stream`] | [`Streams`](http::stream::Streams): open, send, close event streams by [`StreamId`](tepui_model::StreamId) |
-//! | [`pending`] | [`Inbox`](pending::Inbox) for the HTTP side: `post(input)`, `call(content_type, \|request\| input)`; [`Tray`](pending::Tray) for the core's thread: `file(ticket)`, `reply`, `open` |
+//! | [`pending`] | [`Inbox`](pending::Inbox) for the HTTP side: `post(input, permit)`, `call(content_type, \|request\| input)`; [`Tray`](pending::Tray) for the core's thread: `file(ticket)`, `reply`, `open` |
 //! | [`files`] | [`Files`](files::Files): the virtual file tree behind `/files/*`, `LIST_FILES`, `READ_FILE` |
 //! | [`common`] | the endpoints that every node has: `/version`, `/logging/toggle`, `/files/*`, `/help` |
 //! | [`detect`] | [`detect::watch`]: where the leader is, from `--master` |
@@ -42,6 +42,7 @@ pub mod files;
 pub mod follower;
 pub mod http;
 pub mod leader;
+mod log_budget;
 pub mod net;
 pub mod pending;
 pub mod random;

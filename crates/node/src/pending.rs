@@ -5,7 +5,7 @@
 //! [`RequestId`], now or much later. A client that gives up meanwhile costs nothing: its answer
 //! goes nowhere.
 
-use crate::http::{ContentType, Response, stream::Streams};
+use crate::http::{ContentType, Permit, Response, stream::Streams};
 use std::{
     collections::HashMap,
     sync::{
@@ -41,6 +41,8 @@ pub struct Job<I, R> {
     pub input: I,
     /// Who waits for the answer to it.
     pub ticket: Option<Ticket<R>>,
+    /// Given back when the job is dropped, which is after it was handled.
+    pub permit: Permit,
 }
 
 /// Where inputs for a core are posted. Clones post to the same core.
@@ -76,12 +78,14 @@ impl<I, R> Inbox<I, R> {
         )
     }
 
-    /// Posts an input that nobody waits for, once there is room.
-    pub async fn post(&self, input: I) -> Result<(), Stopped> {
+    /// Posts an input that nobody waits for, once there is room. The permit is held until the core
+    /// has handled it.
+    pub async fn post(&self, input: I, permit: Permit) -> Result<(), Stopped> {
         self.jobs
             .send(Job {
                 input,
                 ticket: None,
+                permit,
             })
             .await
             .map_err(|_| Stopped)
@@ -103,6 +107,7 @@ impl<I, R> Inbox<I, R> {
         let job = Job {
             input: input(request),
             ticket,
+            permit: Permit::none(),
         };
         self.jobs.send(job).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)

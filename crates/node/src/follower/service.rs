@@ -4,7 +4,9 @@ use super::{facts::FactSource, operator};
 use crate::{
     common::{self, FILES_ENDPOINTS, FilesEndpoint, Logging},
     files::Files,
-    http::{Access, ContentType, Realms, Request, Response, Routes, Service, media, response},
+    http::{
+        Access, ContentType, Delivery, Realms, Request, Response, Routes, Service, media, response,
+    },
     pending::{Answer, Inbox},
     random, system,
 };
@@ -17,10 +19,7 @@ use tepui_follower::{
     view::View,
 };
 use tepui_model::{RequestId, StreamId};
-use tepui_protocol::{
-    peer::{PeerMessage, Pid},
-    v1::executor::{self, call::Type},
-};
+use tepui_protocol::v1::executor::{self, call::Type};
 
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
@@ -222,12 +221,16 @@ impl Service for FollowerService {
         }
     }
 
-    async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
-        let Some(to) = ProcessName::parse(to) else {
+    async fn message(&self, delivery: Delivery) -> bool {
+        let Some(to) = ProcessName::parse(&delivery.to) else {
             return false;
         };
-        let input = Input::Peer { from, to, message };
-        if self.inbox.post(input).await.is_err() {
+        let input = Input::Peer {
+            from: delivery.from,
+            to,
+            message: delivery.message,
+        };
+        if self.inbox.post(input, delivery.permit).await.is_err() {
             tracing::debug!("dropped a message: the follower is stopping");
         }
         true

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// do and keep a careless or hostile one from taking the node down.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections; more wait in the kernel's queue until one closes.
+    /// Open connections. When there are more, the oldest one that has not made a whole request is
+    /// closed; when all have, the new one waits.
     pub connections_max: usize,
     /// Bytes of a request's head; answered with 431.
     pub head_bytes_max: usize,
@@ -23,6 +24,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a client may go without taking any byte of its response.
     pub write_timeout: Duration,
+    /// Messages of one connection that may wait for the core at once; more are not read.
+    pub inputs_max: usize,
+    /// Whether the address of a message's sender must be that of the connection
+    /// (`LIBPROCESS_REQUIRE_PEER_ADDRESS_IP_MATCH`).
+    pub peer_ip_must_match: bool,
     /// Bytes of events that may wait for one slow stream; at more it is closed.
     pub stream_bytes_max: usize,
 }
@@ -38,6 +44,8 @@ impl Default for Limits {
             first_byte_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(24 * 3600),
             write_timeout: Duration::from_secs(60),
+            inputs_max: 32,
+            peer_ip_must_match: false,
             stream_bytes_max: 64 << 20,
         }
     }

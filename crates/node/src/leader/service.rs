@@ -9,7 +9,9 @@ use crate::{
     clock::Clock,
     common::{self, FILES_ENDPOINTS, FilesEndpoint, Logging},
     files::Files,
-    http::{Access, ContentType, Realms, Request, Response, Routes, Service, media, response},
+    http::{
+        Access, ContentType, Delivery, Realms, Request, Response, Routes, Service, media, response,
+    },
     pending::Inbox,
     random, system,
 };
@@ -17,10 +19,7 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tepui_leader::{Input, ProcessName, Reply, View};
 use tepui_model::StreamId;
-use tepui_protocol::{
-    peer::{PeerMessage, Pid},
-    v1::scheduler::{self, call::Type},
-};
+use tepui_protocol::v1::scheduler::{self, call::Type};
 
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
@@ -234,12 +233,16 @@ impl Service for LeaderService {
         }
     }
 
-    async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
-        let Some(to) = ProcessName::parse(to) else {
+    async fn message(&self, delivery: Delivery) -> bool {
+        let Some(to) = ProcessName::parse(&delivery.to) else {
             return false;
         };
-        let input = Input::Peer { from, to, message };
-        if self.inbox.post(input).await.is_err() {
+        let input = Input::Peer {
+            from: delivery.from,
+            to,
+            message: delivery.message,
+        };
+        if self.inbox.post(input, delivery.permit).await.is_err() {
             tracing::debug!("dropped a message: the leader is stopping");
         }
         true

@@ -2,37 +2,37 @@
 //!
 //! A link is opened by the first message to an address and kept. What the peer answers is read and
 //! discarded: its end is how a dead peer is noticed. When a link breaks, or cannot be made, every
-//! process that was written to through it is reported broken and what was queued is lost, as
-//! messages between libprocess peers may always be; the next message tries anew.
+//! process that was written to through it is reported broken, once, and what was on its way is
+//! lost, as messages between libprocess peers may always be. What was not yet on its way goes over
+//! a fresh link: a peer that was restarted misses nothing that was sent after it had died.
 //!
 //! A peer that does not read costs itself: its queue is bounded in bytes, a full one breaks its
-//! link, and nobody else's messages wait.
+//! link, and nobody else's messages wait. There are at most so many links: beyond that the ones that
+//! were not written to for the longest go, and so are reported.
+//!
+//! A link that idles is a task of a few hundred bytes: no buffers (`link_task`).
 
-use super::{Stream, Transport};
+use super::{
+    Transport,
+    link_task::{LinkTask, Queue},
+};
+use crate::log_budget::LogBudget;
 use rustc_hash::FxHashMap;
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 use tepui_protocol::{
     libprocess,
     peer::{PeerMessage, Pid},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    runtime::Handle,
-    sync::mpsc,
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::mpsc};
 
-/// How long a peer may take to close its end once we closed ours.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lines about broken links in a second.
+const LOG_LINES: u32 = 10;
+/// When there are too many links, this share of them goes at once: looking for them takes a while.
+const EVICTED_SHARE: usize = 64;
 
 /// Limits of a link.
 #[derive(Clone, Debug)]
@@ -43,6 +43,10 @@ pub struct LinkOptions {
     pub write_timeout: Duration,
     /// Bytes that may wait for one address.
     pub queue_bytes_max: usize,
+    /// Processes at one address. At more its link is made anew, which reports all of them.
+    pub names_max: usize,
+    /// Links at once. At more the ones that were not written to for the longest are closed.
+    pub links_max: usize,
 }
 
 impl Default for LinkOptions {
@@ -51,6 +55,8 @@ impl Default for LinkOptions {
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             queue_bytes_max: 64 << 20,
+            names_max: 16_384,
+            links_max: 16_384,
         }
     }
 }
@@ -61,16 +67,17 @@ pub struct Links {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     /// Our announced address: the address part of every sender.
     address: SocketAddr,
-    options: LinkOptions,
-    transport: Transport,
+    pub(super) options: LinkOptions,
+    pub(super) transport: Transport,
     runtime: Handle,
     links: Mutex<LinkMap>,
     broken: Box<dyn Fn(Pid) + Send + Sync>,
     /// Held by every link's task; closed once the last one is gone.
     alive: Mutex<Option<mpsc::Sender<()>>>,
+    pub(super) log: LogBudget,
 }
 
 #[derive(Default)]
@@ -82,11 +89,16 @@ struct LinkMap {
 struct Link {
     /// Tells this link from a later one to the same address.
     generation: u64,
-    frames: mpsc::UnboundedSender<Vec<u8>>,
-    queued_bytes: Arc<AtomicUsize>,
-    /// Processes that were written to.
-    names: BTreeSet<String>,
-    task: AbortHandle,
+    queue: Arc<Queue>,
+    /// Processes that were written to, in order.
+    names: Vec<Name>,
+    used: Instant,
+}
+
+struct Name {
+    name: Box<str>,
+    /// The batch of the queue that has the last message to it.
+    batch: u32,
 }
 
 impl Links {
@@ -108,6 +120,7 @@ impl Links {
             links: Mutex::default(),
             broken: Box::new(broken),
             alive: Mutex::new(Some(alive)),
+            log: LogBudget::new(LOG_LINES),
         };
         (
             Self {
@@ -122,6 +135,16 @@ impl Links {
         self.shared.address
     }
 
+    /// How many links there are.
+    pub fn len(&self) -> usize {
+        lock(&self.shared.links).by_address.len()
+    }
+
+    /// Whether there are no links.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Queues one message from our process `from` (`master`, `slave(1)`, …). Never blocks; a
     /// failure is heard as a broken link.
     pub fn send(&self, from: &str, to: &Pid, message: &PeerMessage) {
@@ -129,66 +152,39 @@ impl Links {
             name: from.to_owned(),
             address: self.shared.address,
         };
-        self.send_frame(
-            to,
-            libprocess::request(&from, to, message.name(), &message.encode()),
-        );
-    }
-
-    fn send_frame(&self, to: &Pid, frame: Vec<u8>) {
+        let body = message.encode();
+        let mut gone = Gone::default();
         let mut links = lock(&self.shared.links);
-        if !links.by_address.contains_key(&to.address) {
-            let Some(link) = self.open(to.address, &mut links) else {
-                return;
-            };
-            links.by_address.insert(to.address, link);
+        self.shared.room_for(to, &mut links, &mut gone);
+        if let Some(link) = self.shared.link(to.address, &mut links) {
+            let pushed = link
+                .queue
+                .push(body.len(), self.shared.options.queue_bytes_max, |out| {
+                    libprocess::write_request(out, &from, to, message.name(), &body);
+                });
+            match pushed {
+                Ok(batch) => link.written_to(&to.name, batch),
+                Err(waiting) => {
+                    link.written_to(&to.name, 0);
+                    if let Some(link) = links.by_address.remove(&to.address) {
+                        link.queue.abandon();
+                        gone.add(to.address, link);
+                    }
+                    if let Some(more) = self.shared.log.take() {
+                        tracing::warn!(peer = %to, waiting, more, "a peer does not read its messages");
+                    }
+                }
+            }
         }
-        let Some(link) = links.by_address.get_mut(&to.address) else {
-            return;
-        };
-        if !link.names.contains(&to.name) {
-            link.names.insert(to.name.clone());
-        }
-        let waiting = link.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-        // One frame of any size may wait alone.
-        let full = waiting > 0 && waiting + frame.len() > self.shared.options.queue_bytes_max;
-        if full || link.frames.send(frame).is_err() {
-            let generation = link.generation;
-            drop(links);
-            tracing::warn!(peer = %to, waiting, "a peer does not read its messages");
-            self.shared.forget(to.address, generation);
-        }
-    }
-
-    fn open(&self, address: SocketAddr, links: &mut LinkMap) -> Option<Link> {
-        let alive = lock(&self.shared.alive).clone()?;
-        let (frames, queue) = mpsc::unbounded_channel();
-        links.next_generation += 1;
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let task = LinkTask {
-            address,
-            generation: links.next_generation,
-            shared: self.shared.clone(),
-            queue,
-            queued_bytes: queued_bytes.clone(),
-            _alive: alive,
-        };
-        let generation = links.next_generation;
-        let task = self.shared.runtime.spawn(task.run()).abort_handle();
-        Some(Link {
-            generation,
-            frames,
-            queued_bytes,
-            names: BTreeSet::new(),
-            task,
-        })
+        drop(links);
+        self.shared.report(gone);
     }
 
     /// Sends nothing more after what is queued; [`LinksEnd::wait`] tells when that is written.
     pub fn close(&self) {
         lock(&self.shared.alive).take();
-        // Dropping the senders ends each task after its queue.
-        lock(&self.shared.links).by_address.clear();
+        let links = std::mem::take(&mut lock(&self.shared.links).by_address);
+        links.values().for_each(|link| link.queue.close());
     }
 }
 
@@ -202,93 +198,144 @@ impl LinksEnd {
     }
 }
 
+/// Processes that are to be reported once no lock is held.
+#[derive(Default)]
+struct Gone(Vec<(SocketAddr, Vec<Name>)>);
+
+impl Gone {
+    fn add(&mut self, address: SocketAddr, link: Link) {
+        self.0.push((address, link.names));
+    }
+}
+
+impl Link {
+    fn written_to(&mut self, name: &str, batch: u32) {
+        self.used = Instant::now();
+        match self.find(name) {
+            Ok(at) => self.names[at].batch = batch,
+            Err(at) => {
+                let name = name.into();
+                // Mostly there is one process at an address.
+                self.names.reserve_exact(usize::from(self.names.len() < 4));
+                self.names.insert(at, Name { name, batch });
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.names.binary_search_by(|known| (*known.name).cmp(name))
+    }
+}
+
 impl Shared {
-    /// Takes a link off the map and reports its processes, once.
-    fn forget(&self, address: SocketAddr, generation: u64) {
+    /// Takes links off that are one too many once there is one to `to`. What they have queued is
+    /// still written.
+    fn room_for(&self, to: &Pid, links: &mut LinkMap, gone: &mut Gone) {
+        let mut leaving = Vec::new();
+        match links.by_address.get(&to.address) {
+            Some(link) if link.names.len() < self.options.names_max => {}
+            Some(link) if link.find(&to.name).is_ok() => {}
+            Some(_) => leaving.push(to.address),
+            None if links.by_address.len() < self.options.links_max.max(1) => {}
+            None => leaving = longest_unused(links),
+        }
+        for address in leaving {
+            if let Some(link) = links.by_address.remove(&address) {
+                link.queue.close();
+                gone.add(address, link);
+            }
+        }
+    }
+
+    /// The link to an address; none if no more are opened.
+    fn link<'a>(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        links: &'a mut LinkMap,
+    ) -> Option<&'a mut Link> {
+        if !links.by_address.contains_key(&address) {
+            self.open(address, Arc::default(), Vec::new(), links)?;
+        }
+        links.by_address.get_mut(&address)
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        queue: Arc<Queue>,
+        names: Vec<Name>,
+        links: &mut LinkMap,
+    ) -> Option<()> {
+        let alive = lock(&self.alive).clone()?;
+        let generation = links.next_generation;
+        links.next_generation += 1;
+        let task = LinkTask::new(address, generation, self.clone(), queue.clone(), alive);
+        self.runtime.spawn(task.run());
+        let link = Link {
+            generation,
+            queue,
+            names,
+            used: Instant::now(),
+        };
+        links.by_address.insert(address, link);
+        Some(())
+    }
+
+    /// A link's task ended: its processes are reported, unless they were already. If its connection
+    /// was up and its peer closed it, what was not begun to be written goes over a new one.
+    pub(super) fn ended(self: &Arc<Self>, address: SocketAddr, generation: u64, carry: bool) {
+        let mut gone = Gone::default();
         let mut links = lock(&self.links);
-        if links
-            .by_address
-            .get(&address)
-            .is_none_or(|link| link.generation != generation)
-        {
+        let ours = links.by_address.get(&address);
+        if ours.is_none_or(|link| link.generation != generation) {
             return;
         }
-        let Some(link) = links.by_address.remove(&address) else {
-            return;
-        };
+        if let Some(link) = links.by_address.remove(&address) {
+            let (waiting, batch) = link.queue.take_left();
+            if carry && !waiting.is_empty() {
+                let again = link.names.iter().filter(|name| name.batch == batch);
+                let names = again
+                    .map(|name| Name {
+                        name: name.name.clone(),
+                        batch: 0,
+                    })
+                    .collect();
+                // None: no more links are opened.
+                let _ = self.open(address, Arc::new(Queue::of(waiting)), names, &mut links);
+            }
+            gone.add(address, link);
+        }
         drop(links);
-        // Frees what is queued at once when it is a full queue that broke the link.
-        link.task.abort();
-        for name in link.names {
-            (self.broken)(Pid { name, address });
-        }
+        self.report(gone);
     }
-}
 
-struct LinkTask {
-    address: SocketAddr,
-    generation: u64,
-    shared: Arc<Shared>,
-    queue: mpsc::UnboundedReceiver<Vec<u8>>,
-    queued_bytes: Arc<AtomicUsize>,
-    _alive: mpsc::Sender<()>,
-}
-
-impl LinkTask {
-    async fn run(mut self) {
-        let result = match self.connect().await {
-            Ok(stream) => {
-                let (mut reader, writer) = tokio::io::split(stream);
-                tokio::select! {
-                    result = self.write(writer) => match result {
-                        // Closing while answers arrive would reset the connection and could take
-                        // our last messages with it.
-                        Ok(()) => timeout(CLOSE_TIMEOUT, discard(&mut reader)).await.unwrap_or(Ok(())),
-                        broken => broken,
-                    },
-                    result = discard(&mut reader) => result,
-                }
+    fn report(&self, gone: Gone) {
+        for (address, names) in gone.0 {
+            for Name { name, .. } in names {
+                let name = name.into();
+                (self.broken)(Pid { name, address });
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            tracing::info!(peer = %self.address, %error, "link to a peer broke");
         }
-        self.shared.forget(self.address, self.generation);
-    }
-
-    async fn connect(&self) -> std::io::Result<Stream> {
-        let patience = self.shared.options.connect_timeout;
-        self.shared.transport.connect(self.address, patience).await
-    }
-
-    async fn write(&mut self, mut writer: WriteHalf<Stream>) -> std::io::Result<()> {
-        while let Some(frame) = self.queue.recv().await {
-            let mut rest = &frame[..];
-            while !rest.is_empty() {
-                let written =
-                    timeout(self.shared.options.write_timeout, writer.write(rest)).await??;
-                if written == 0 {
-                    return Err(std::io::ErrorKind::WriteZero.into());
-                }
-                rest = &rest[written..];
-            }
-            // What TLS has taken may still be with it.
-            timeout(self.shared.options.write_timeout, writer.flush()).await??;
-            self.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
-        }
-        writer.shutdown().await
     }
 }
 
-/// Reads until the peer closes.
-async fn discard(reader: &mut ReadHalf<Stream>) -> std::io::Result<()> {
-    let mut buffer = [0; 512];
-    while reader.read(&mut buffer).await? > 0 {}
-    Ok(())
+/// Some of the links that were not written to for the longest.
+fn longest_unused(links: &LinkMap) -> Vec<SocketAddr> {
+    let mut all: Vec<_> = links
+        .by_address
+        .iter()
+        .map(|(address, link)| (link.used, *address))
+        .collect();
+    let count = all.len().div_ceil(EVICTED_SHARE);
+    if count == 0 {
+        return Vec::new();
+    }
+    all.select_nth_unstable(count - 1);
+    all.truncate(count);
+    all.into_iter().map(|(_, address)| address).collect()
 }
 
 /// A panic elsewhere while a lock was held leaves these maps whole: every change is one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@
 //! Inbound messages arrive on the port that serves HTTP too; [`crate::http`] recognises them.
 
 mod address;
+mod link_task;
 mod links;
 mod transport;
 

@@ -97,6 +97,19 @@ async fn plain(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
+/// Whether the system knows already that the peer closed the connection: a look at the socket,
+/// which tells sooner than being woken. Only for what is in the clear.
+pub(super) fn is_closed_by_peer(stream: &Stream) -> bool {
+    let Stream::Plain(tcp) = stream else {
+        return false;
+    };
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    match socket2::SockRef::from(tcp).peek(&mut byte) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
 /// Messages are small and go out at once, and a machine that vanished is noticed even when nothing
 /// is sent.
 fn prepare(tcp: &TcpStream) -> io::Result<()> {

@@ -16,13 +16,10 @@ use tepui_node::{
         FetchCause, FetchJob, FetchOptions, Fetcher,
         http::{HttpClient, Trust},
     },
-    http::{Limits, Request, Response, Server, Service, response},
+    http::{Delivery, Limits, Request, Response, Server, Service, response},
     net::Transport,
 };
-use tepui_protocol::{
-    peer::{PeerMessage, Pid},
-    v1::command_info::Uri,
-};
+use tepui_protocol::v1::command_info::Uri;
 use tokio::{net::TcpListener, sync::watch};
 
 /// Serves fixed content, and redirects from `/to/PATH` to `/PATH`.
@@ -43,7 +40,7 @@ impl Service for Content {
         }
     }
 
-    async fn message(&self, _: Pid, _: &str, _: PeerMessage) -> bool {
+    async fn message(&self, _: Delivery) -> bool {
         false
     }
 }

@@ -172,3 +172,84 @@ async fn the_announced_address_may_differ_from_the_bound_one() {
     let taken = Listen::on(bound.address).bind().expect_err("taken");
     assert!(taken.to_string().contains(&bound.address.to_string()));
 }
+
+#[tokio::test]
+async fn what_is_sent_after_the_peer_closed_goes_over_a_new_link() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (links, _end, mut broken) = links(LinkOptions::default());
+    links.send("master", &to("slave(1)", address), &ping(true));
+    links.send("master", &to("other", address), &ping(true));
+    let read_some = async |needle: &[u8]| {
+        let (mut stream, _) = timeout(PATIENCE, listener.accept())
+            .await
+            .expect("a link")
+            .expect("ok");
+        let mut got = Vec::new();
+        while !got.windows(needle.len()).any(|window| window == needle) {
+            let mut bytes = [0; 1024];
+            let read = timeout(PATIENCE, stream.read(&mut bytes)).await;
+            got.extend_from_slice(&bytes[..read.expect("in time").expect("read")]);
+        }
+        stream
+    };
+    let stream = read_some(b"POST /other/").await;
+    drop(stream);
+    // Nothing of ours has run since: only the system knows that the peer is gone.
+    links.send("master", &to("slave(1)", address), &ping(false));
+    let _stream = read_some(b"POST /slave(1)/").await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let pid = timeout(PATIENCE, broken.recv()).await.expect("news");
+        names.push(pid.expect("news").name);
+    }
+    assert_eq!(names, ["other", "slave(1)"]);
+    assert!(broken.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn too_many_links_close_the_ones_unused_for_the_longest() {
+    let (links, _end, mut broken) = links(LinkOptions {
+        links_max: 2,
+        ..LinkOptions::default()
+    });
+    let mut listeners = Vec::new();
+    for n in 0..3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        listeners.push((listener, address));
+        links.send("master", &to("a", address), &ping(true));
+        if n == 1 {
+            // The first is used again: the second is the one to go.
+            links.send("master", &to("a", listeners[0].1), &ping(true));
+        }
+    }
+    let pid = timeout(PATIENCE, broken.recv()).await.expect("news");
+    assert_eq!(pid.expect("news"), to("a", listeners[1].1));
+    assert_eq!(links.len(), 2);
+    // What was queued for it still arrives.
+    let (mut stream, _) = listeners[1].0.accept().await.expect("a link");
+    let mut got = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut got)).await;
+    read.expect("in time").expect("an end");
+    assert!(got.starts_with(b"POST /a/"));
+}
+
+#[tokio::test]
+async fn too_many_names_at_one_address_are_reported_together() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (links, _end, mut broken) = links(LinkOptions {
+        names_max: 3,
+        ..LinkOptions::default()
+    });
+    for name in ["c", "a", "b", "a", "d"] {
+        links.send("master", &to(name, address), &ping(true));
+    }
+    for name in ["a", "b", "c"] {
+        let pid = timeout(PATIENCE, broken.recv()).await.expect("news");
+        assert_eq!(pid.expect("news"), to(name, address));
+    }
+    assert!(broken.try_recv().is_err());
+    assert_eq!(links.len(), 1);
+}

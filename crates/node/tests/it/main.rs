@@ -4,6 +4,7 @@
 mod auth;
 mod fetcher;
 mod follower;
+mod frames;
 mod leader;
 mod links;
 mod server;

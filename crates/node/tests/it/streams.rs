@@ -5,15 +5,12 @@ use std::{net::SocketAddr, sync::Arc, sync::Mutex};
 use tepui_model::StreamId;
 use tepui_node::{
     http::{
-        ContentType, Limits, Request, Response, Server, Service, media,
+        ContentType, Delivery, Limits, Request, Response, Server, Service, media,
         stream::{ClosedStreams, Record, Streams},
     },
     net::Transport,
 };
-use tepui_protocol::{
-    peer::{PeerMessage, Pid},
-    v1::scheduler,
-};
+use tepui_protocol::v1::scheduler;
 use tokio::{net::TcpListener, time::timeout};
 
 /// Opens a stream for every request.
@@ -33,7 +30,7 @@ impl Service for Opener {
             .open(stream(id), content_type, true)
     }
 
-    async fn message(&self, _from: Pid, _to: &str, _message: PeerMessage) -> bool {
+    async fn message(&self, _: Delivery) -> bool {
         false
     }
 }

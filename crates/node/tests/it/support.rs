@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tepui_node::{
-    http::{Limits, Request, Response, Server, Service, response},
+    http::{Delivery, Limits, Request, Response, Server, Service, response},
     net::{Stream, Transport},
 };
 use tepui_protocol::peer::{PeerMessage, Pid};
@@ -32,11 +32,15 @@ impl Service for Scripted {
         }
     }
 
-    async fn message(&self, from: Pid, to: &str, message: PeerMessage) -> bool {
+    async fn message(&self, delivery: Delivery) -> bool {
+        let Delivery {
+            from, to, message, ..
+        } = delivery;
+        let known = to == "master";
         self.messages
-            .send((from, to.to_owned(), message))
+            .send((from, to, message))
             .expect("the test listens");
-        to == "master"
+        known
     }
 }
 
