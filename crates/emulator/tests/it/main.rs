@@ -1,0 +1,5 @@
+//! Emulated followers without sockets: what goes in, what comes out.
+
+mod registration;
+mod stage;
+mod tasks;
