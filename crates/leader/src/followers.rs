@@ -67,7 +67,7 @@ impl Leader {
         }
         let id = self.new_follower_id();
         let mut info = message.slave;
-        info.resources.iter_mut().for_each(upgrade);
+        info.resources.iter_mut().for_each(own);
         info.id = Some(id.to_proto());
         self.notice(
             Level::Info,
@@ -629,10 +629,7 @@ impl Leader {
         if message.update_oversubscribed_resources == Some(false) {
             return;
         }
-        message
-            .oversubscribed_resources
-            .iter_mut()
-            .for_each(upgrade);
+        message.oversubscribed_resources.iter_mut().for_each(own);
         let total = follower.total.non_revocable()
             + &Resources::from_proto(&message.oversubscribed_resources);
         if total == follower.total {
@@ -666,9 +663,16 @@ struct Registration {
     resource_version: Option<v1::Uuid>,
 }
 
+/// What a follower has, in the one resource format. Nobody has it yet: that a follower says
+/// otherwise would make it more than there is.
+pub(crate) fn own(resource: &mut v1::Resource) {
+    upgrade(resource);
+    resource.allocation_info = None;
+}
+
 /// Into the one resource format, and with allocation roles where an old follower left them out.
 fn normalize(message: &mut internal::ReregisterSlaveMessage) {
-    message.slave.resources.iter_mut().for_each(upgrade);
+    message.slave.resources.iter_mut().for_each(own);
     let role_of: BTreeMap<String, String> = message
         .frameworks
         .iter()

@@ -31,9 +31,7 @@ impl Leader {
             |time: &v1::TimeInfo| Time::from_nanos(u64::try_from(time.nanoseconds).unwrap_or(0));
         for slave in registry.slaves.iter().flat_map(|all| &all.slaves) {
             let mut info = slave.info.clone();
-            info.resources
-                .iter_mut()
-                .for_each(tepui_model::resources::upgrade);
+            info.resources.iter_mut().for_each(crate::followers::own);
             if let Some(id) = info.id.as_ref().map(FollowerId::from) {
                 self.state.recovered.insert_mut(id, Arc::new(info));
             }

@@ -7,7 +7,7 @@ use crate::{
     Leader, Level,
     status::{Cause, Update, reported_state},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tepui_model::{
     FollowerId, FrameworkId, TaskId,
     tasks::{TaskState, for_unaware_framework},
@@ -119,7 +119,20 @@ impl Leader {
         call: call::ReconcileOperations,
     ) {
         self.count("master/messages_reconcile_operations");
+        let mut forwarded: BTreeMap<Pid, internal::ReconcileOperationsMessage> = BTreeMap::new();
         for asked in call.operations {
+            if let Some(pid) = self.knows_providers(&asked) {
+                let message = forwarded.entry(pid).or_default();
+                message.framework_id = Some(framework.to_proto());
+                message
+                    .operations
+                    .push(internal::reconcile_operations_message::Operation {
+                        operation_uuid: None,
+                        operation_id: Some(asked.operation_id),
+                        resource_provider_id: asked.resource_provider_id,
+                    });
+                continue;
+            }
             let (state, message) = self.operation_answer(asked.agent_id.as_ref());
             let mut status = v1::OperationStatus {
                 operation_id: Some(asked.operation_id),
@@ -131,6 +144,21 @@ impl Leader {
             status.set_state(state);
             self.event(framework, operation_update(status));
         }
+        for (pid, message) in forwarded {
+            self.send(pid, message);
+        }
+    }
+
+    /// The follower to ask about an operation of a resource provider: which of those it has seen
+    /// only it knows.
+    fn knows_providers(&self, asked: &call::reconcile_operations::Operation) -> Option<Pid> {
+        asked.resource_provider_id.as_ref()?;
+        let at = FollowerId::from(asked.agent_id.as_ref()?);
+        let follower = self.state.follower(&at)?;
+        follower
+            .can
+            .operation_feedback
+            .then(|| follower.pid.clone())
     }
 
     /// `UpdateOperationStatusMessage`. This leader applies no operations yet, so every one is

@@ -206,6 +206,7 @@ pub(crate) struct FollowerCapabilities {
     pub(crate) reservation_refinement: bool,
     pub(crate) resource_provider: bool,
     pub(crate) task_resource_limits: bool,
+    pub(crate) operation_feedback: bool,
 }
 
 impl From<&[v1::agent_info::Capability]> for FollowerCapabilities {
@@ -221,6 +222,7 @@ impl From<&[v1::agent_info::Capability]> for FollowerCapabilities {
             reservation_refinement: has(Type::ReservationRefinement),
             resource_provider: has(Type::ResourceProvider),
             task_resource_limits: has(Type::TaskResourceLimits),
+            operation_feedback: has(Type::AgentOperationFeedback),
         }
     }
 }

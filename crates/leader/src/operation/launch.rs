@@ -68,7 +68,7 @@ impl Leader {
         }
         self.add_task(framework_id, task);
         self.count_operation(framework_id, operation::Type::Launch);
-        let message = internal::RunTaskMessage {
+        let mut message = internal::RunTaskMessage {
             framework: v1::FrameworkInfo::clone(&info),
             task: task.clone(),
             resource_version_uuids: self.resource_versions(at),
@@ -76,6 +76,9 @@ impl Leader {
             launch_executor: Some(launch_executor),
             ..Default::default()
         };
+        if self.needs_old_format(at) {
+            super::downgrade_task(&mut message.task);
+        }
         self.send(to, message);
         Ok(())
     }

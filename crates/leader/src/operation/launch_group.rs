@@ -87,13 +87,18 @@ impl Leader {
             self.add_task(framework_id, task);
         }
         self.count_operation(framework_id, operation::Type::LaunchGroup);
-        let message = internal::RunTaskGroupMessage {
+        let mut message = internal::RunTaskGroupMessage {
             framework: v1::FrameworkInfo::clone(&info),
             executor: executor.clone(),
             task_group: task_group.clone(),
             resource_version_uuids: self.resource_versions(at),
             launch_executor: Some(launch_executor),
         };
+        if self.needs_old_format(at) {
+            super::downgrade_all(&mut message.executor.resources);
+            let tasks = message.task_group.tasks.iter_mut();
+            tasks.for_each(super::downgrade_task);
+        }
         self.send(to, message);
         Ok(())
     }

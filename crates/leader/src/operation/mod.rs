@@ -8,7 +8,10 @@ mod launch_group;
 
 use crate::{Leader, Level, reconcile::operation_update};
 use std::sync::Arc;
-use tepui_model::{FollowerId, FrameworkId, resources::Resources};
+use tepui_model::{
+    FollowerId, FrameworkId,
+    resources::{Format, Resources, downgrade},
+};
 use tepui_protocol::{
     internal,
     v1::{
@@ -109,6 +112,12 @@ impl Leader {
             .collect()
     }
 
+    /// Whether a follower only knows resources as they were before reservations could be refined.
+    fn needs_old_format(&self, at: &FollowerId) -> bool {
+        let follower = self.state.follower(at);
+        follower.is_some_and(|follower| !follower.can.reservation_refinement)
+    }
+
     /// Counts what was done, per task or group, as the reference does.
     fn count_operation(&mut self, framework: &FrameworkId, kind: Type) {
         if let Some(framework) = self.state.framework_mut(framework) {
@@ -121,6 +130,19 @@ impl Leader {
         let task = new_task(framework, info);
         self.operator_event(|_| Some(crate::operator::task_added(task.clone())));
         self.state.insert_task(framework, task);
+    }
+}
+
+fn downgrade_all(resources: &mut [v1::Resource]) {
+    for resource in resources {
+        downgrade(resource, Format::PreRefinement);
+    }
+}
+
+fn downgrade_task(task: &mut v1::TaskInfo) {
+    downgrade_all(&mut task.resources);
+    if let Some(executor) = &mut task.executor {
+        downgrade_all(&mut executor.resources);
     }
 }
 

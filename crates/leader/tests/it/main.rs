@@ -2,10 +2,12 @@
 
 mod authentication;
 mod calls;
+mod compatibility;
 mod drivers;
 mod followers;
 mod frameworks;
 mod harness;
+mod hostile;
 mod limits;
 mod offers;
 mod operators;
