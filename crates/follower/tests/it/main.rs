@@ -5,6 +5,7 @@ mod harness;
 mod authentication;
 mod drivers;
 mod executors;
+mod hostile;
 mod lifecycle;
 mod operations;
 mod operator;
