@@ -41,6 +41,9 @@ pub struct Builder {
     leader_flags: Vec<String>,
     follower_flags: Vec<String>,
     apart: bool,
+    only: Option<Part>,
+    leader_at: Option<SocketAddr>,
+    follower_at: Option<SocketAddr>,
 }
 
 impl Builder {
@@ -72,7 +75,24 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until the follower is registered.
+    /// One process alone; the test plays what is on its other side. A follower needs a flag `master`.
+    #[must_use]
+    pub fn only(mut self, part: Part) -> Self {
+        self.only = Some(part);
+        self
+    }
+
+    /// Where a part listens, in place of a free port of 127.0.0.1.
+    #[must_use]
+    pub fn at(mut self, part: Part, address: SocketAddr) -> Self {
+        match part {
+            Part::Follower => self.follower_at = Some(address),
+            _ => self.leader_at = Some(address),
+        }
+        self
+    }
+
+    /// Starts it and waits until the follower is registered, or until the one part alone serves.
     pub fn start(self) -> Cluster {
         Cluster::start(self)
     }
@@ -180,7 +200,7 @@ impl Cluster {
         let mut failure = String::new();
         for _ in 0..START_TRIES {
             let mut cluster = Cluster::spawn(&builder);
-            match cluster.wait_until_ready() {
+            match cluster.wait_until_ready(builder.only) {
                 Ok(()) => return cluster,
                 Err(problem) => failure = format!("{problem}\n{}", cluster.logs()),
             }
@@ -196,40 +216,46 @@ impl Cluster {
             .prefix("tepui-test-")
             .tempdir()
             .expect("a temporary folder");
-        let (leader, follower) = (free_address(), free_address());
+        let leader = builder.leader_at.unwrap_or_else(free_address);
+        let follower = builder.follower_at.unwrap_or_else(free_address);
         let work = |name: &str| format!("--work_dir={}", folder.path().join(name).display());
         // Offers come back at once instead of after the default second.
         let quick = "--allocation_interval=50ms".to_owned();
         let resources = "--resources=cpus:8;mem:8192;disk:8192;ports:[31000-32000]".to_owned();
         let runtime = format!("--runtime_dir={}", folder.path().join("run").display());
-        let ip = "--ip=127.0.0.1".to_owned();
+        let ip = format!("--ip={}", leader.ip());
+        let follower_ip = format!("--ip={}", follower.ip());
         let path = format!(
             "--executor_environment_variables={}",
             r#"{"PATH":"/usr/local/bin:/usr/bin:/bin"}"#
         );
         let mut processes = Vec::new();
-        if builder.apart {
+        let apart = builder.apart || builder.only.is_some();
+        if apart && builder.only != Some(Part::Follower) {
             let mut own = vec![
                 ip.clone(),
                 format!("--port={}", leader.port()),
                 work("leader"),
-                quick,
+                quick.clone(),
             ];
             own.extend(builder.flags.iter().chain(&builder.leader_flags).cloned());
             processes.push(Process::start(Part::Leader, own, folder.path()));
+        }
+        if apart && builder.only != Some(Part::Leader) {
             let master = format!("--master={leader}");
             let mut own = vec![
                 master,
-                ip,
+                follower_ip,
                 format!("--port={}", follower.port()),
                 work("follower"),
-                resources,
-                runtime,
-                path,
+                resources.clone(),
+                runtime.clone(),
+                path.clone(),
             ];
             own.extend(builder.flags.iter().chain(&builder.follower_flags).cloned());
             processes.push(Process::start(Part::Follower, own, folder.path()));
-        } else {
+        }
+        if !apart {
             let leader_port = format!("--leader_port={}", leader.port());
             let follower_port = format!("--follower_port={}", follower.port());
             let mut own = vec![
@@ -258,7 +284,7 @@ impl Cluster {
         }
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), String> {
+    fn wait_until_ready(&mut self, only: Option<Part>) -> Result<(), String> {
         let (leader, follower) = (self.leader, self.follower);
         let ready = eventually_some(START_PATIENCE, || {
             if let Some(ended) = self.processes.iter_mut().find_map(Process::ended) {
@@ -267,8 +293,12 @@ impl Cluster {
             let serves = |at| {
                 send(at, &Request::get("/health")).is_ok_and(|response| response.status == 200)
             };
-            (serves(leader) && serves(follower) && registered_followers(leader) > 0)
-                .then_some(Ok(()))
+            let ready = match only {
+                Some(Part::Leader) => serves(leader),
+                Some(Part::Follower) => serves(follower),
+                _ => serves(leader) && serves(follower) && registered_followers(leader) > 0,
+            };
+            ready.then_some(Ok(()))
         });
         ready.unwrap_or_else(|| Err(format!("not ready after {START_PATIENCE:?}")))
     }

@@ -11,6 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::http::{Chunks, connect};
@@ -81,6 +82,7 @@ pub struct Peer {
     address: SocketAddr,
     shared: Arc<Shared>,
     opened: Mutex<BTreeMap<SocketAddr, TcpStream>>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Default for Peer {
@@ -104,11 +106,12 @@ impl Peer {
             .expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        std::thread::spawn(move || accept(&listener, &own));
+        let accepting = std::thread::spawn(move || accept(&listener, &own));
         Peer {
             address,
             shared,
             opened: Mutex::default(),
+            accepting: Some(accepting),
         }
     }
 
@@ -280,7 +283,11 @@ impl Drop for Peer {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.break_links();
         // Wakes the thread that accepts, which then sees that it should end.
-        TcpStream::connect_timeout(&self.address, PATIENCE).ok();
+        let woken = TcpStream::connect_timeout(&self.address, PATIENCE).is_ok();
+        // Then the address is free again.
+        if let Some(accepting) = self.accepting.take().filter(|_| woken) {
+            accepting.join().ok();
+        }
     }
 }
 
@@ -484,6 +491,12 @@ mod tests {
         other.expect("b", "M", SOON);
         drop(three);
         assert!(other.ended(SOON, |ended| *ended == Ended::Accepted(1)));
+    }
+
+    #[test]
+    fn the_address_of_a_dropped_peer_is_free() {
+        let address = Peer::new().address();
+        assert_eq!(Peer::on(address).address(), address);
     }
 
     #[test]

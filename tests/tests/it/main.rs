@@ -13,4 +13,5 @@ mod killed;
 mod many;
 mod recordings;
 mod replay;
+mod wire;
 mod tls;

@@ -10,7 +10,7 @@ pub(crate) fn recording(name: &str) -> Vec<Value> {
     json_lines(&folder().join(name))
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     repository().join("crates/protocol/tests/fixtures/wire")
 }
 

@@ -365,7 +365,7 @@ fn tolerates(entry: &Value, label: &str, what: &str) -> bool {
 }
 
 /// `*` stands for any run of characters.
-fn wildcard(pattern: &str, text: &str) -> bool {
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {
