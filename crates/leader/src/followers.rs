@@ -1,34 +1,22 @@
-//! Followers register, come back, and report what they have.
+//! Followers register and report what they have. How they come back is in `reregister`.
 //!
-//! Follows `Master::registerSlave`, `reregisterSlave`, `reconcileKnownSlave` and `updateSlave` in
-//! `src/master/master.cpp`. The registry hears of a follower before the follower hears that it is
-//! registered: the answers stand behind the [`crate::Effect::Persist`].
+//! Follows `Master::registerSlave` and `updateSlave` in `src/master/master.cpp`. The registry hears
+//! of a follower before the follower hears that it is registered: the answers stand behind the
+//! [`crate::Effect::Persist`].
 
 use crate::{
-    Leader, Level, RegistryChange,
-    authentication::Waiting,
-    config::OLDEST_FOLLOWER_VERSION,
-    offers::allocator_follower,
-    state::{Follower, roles_of},
-    status::{Cause, Update},
-    subscribe::framework_update,
-    timers::Timer,
-    validate,
+    Leader, Level, RegistryChange, authentication::Waiting, config::OLDEST_FOLLOWER_VERSION,
+    offers::allocator_follower, state::Follower, validate,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use tepui_model::{
-    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId,
+    FollowerId, FrameworkId, OfferId,
     resources::{Resources, upgrade},
-    tasks::is_terminal,
 };
-use tepui_protocol::{
-    internal,
-    peer::Pid,
-    v1::{self, task_status},
-};
+use tepui_protocol::{internal, peer::Pid, v1};
 
 impl Leader {
     /// `RegisterSlaveMessage`: a follower without an id asks for one.
@@ -102,14 +90,14 @@ impl Leader {
         self.send(pid, message);
     }
 
-    fn connection(&self) -> internal::MasterSlaveConnection {
+    pub(crate) fn connection(&self) -> internal::MasterSlaveConnection {
         internal::MasterSlaveConnection {
             total_ping_timeout_seconds: Some(self.config.total_ping_timeout().as_secs_f64()),
         }
     }
 
     /// What every follower has to meet, new or not.
-    fn check_terms(&self, info: &v1::AgentInfo, version: &str) -> Result<(), String> {
+    pub(crate) fn check_terms(&self, info: &v1::AgentInfo, version: &str) -> Result<(), String> {
         let parsed = validate::message::version(version)?;
         if parsed < OLDEST_FOLLOWER_VERSION {
             let (major, minor, patch) = OLDEST_FOLLOWER_VERSION;
@@ -126,11 +114,11 @@ impl Leader {
         Ok(())
     }
 
-    fn ignore(&mut self, text: String) {
+    pub(crate) fn ignore(&mut self, text: String) {
         self.notice(Level::Warning, text);
     }
 
-    fn new_follower(&mut self, registration: Registration) -> Follower {
+    pub(crate) fn new_follower(&mut self, registration: Registration) -> Follower {
         let Registration {
             id,
             pid,
@@ -175,7 +163,7 @@ impl Leader {
         self.operator_event(|leader| leader.follower_added(&id));
     }
 
-    fn allocate_to_known(&mut self, id: &FollowerId) {
+    pub(crate) fn allocate_to_known(&mut self, id: &FollowerId) {
         let Some(follower) = self.state.follower(id) else {
             return;
         };
@@ -186,50 +174,6 @@ impl Leader {
             .collect();
         self.allocator
             .add_follower(id, allocator_follower(follower), &used);
-    }
-
-    /// `ReregisterSlaveMessage`: a follower with an id has found a leader, or found it again.
-    pub(crate) fn reregister_follower(
-        &mut self,
-        from: Pid,
-        message: internal::ReregisterSlaveMessage,
-    ) {
-        let Some(Waiting::KnownFollower(mut message)) =
-            self.waits(&from, Waiting::KnownFollower(message))
-        else {
-            return;
-        };
-        self.count("master/messages_reregister_slave");
-        if !self.admits_follower(&from) {
-            return self.ignore(format!(
-                "Refused the re-registration of the follower at {from}: it is not authenticated"
-            ));
-        }
-        let id = message
-            .slave
-            .id
-            .as_ref()
-            .map(FollowerId::from)
-            .unwrap_or_else(|| FollowerId::new(""));
-        if self.state.gone.contains_key(&id) {
-            return self.shut_down(from, "Agent has been marked gone");
-        }
-        if let Err(error) = validate::message::reregister_follower(&message) {
-            return self.ignore(format!(
-                "Dropped the re-registration of the follower at {from}: {error}"
-            ));
-        }
-        if let Err(error) = self.check_terms(&message.slave, message.version()) {
-            return self.ignore(format!(
-                "Ignored the re-registration of {id} at {from}: {error}"
-            ));
-        }
-        normalize(&mut message);
-        if self.state.follower(&id).is_some() {
-            self.reregister_registered(&id, from, message);
-        } else {
-            self.reregister_absent(id, from, message);
-        }
     }
 
     /// The follower that a message is about, if it comes from there: whoever else speaks in its
@@ -248,362 +192,6 @@ impl Leader {
                 message: Some(why.to_owned()),
             },
         );
-    }
-
-    /// It is in the tables: its link broke, or it restarted.
-    fn reregister_registered(
-        &mut self,
-        id: &FollowerId,
-        from: Pid,
-        message: internal::ReregisterSlaveMessage,
-    ) {
-        let Some(known) = self.state.follower(id) else {
-            return;
-        };
-        if known.pid.address.ip() != from.address.ip()
-            || known.info.hostname != message.slave.hostname
-        {
-            return self.shut_down(
-                from,
-                "Agent attempted to reregister with different IP / hostname",
-            );
-        }
-        let (was_connected, was_active) = (known.connected, known.active);
-        if *known.info != message.slave {
-            self.persist(RegistryChange::AdmitFollower(Box::new(
-                message.slave.clone(),
-            )));
-        }
-        self.vacate(&from, id);
-        self.state.move_follower(id, from);
-        self.describe_follower(id, &message);
-        self.recover_frameworks_of(&message.frameworks);
-        self.reconcile_known(id, &message);
-        if !was_connected {
-            self.timers.cancel(&Timer::Reregister(id.clone()));
-            if let Some(follower) = self.state.follower_mut(id) {
-                follower.connected = true;
-                follower.active = true;
-            }
-        }
-        if !was_active {
-            self.allocator.activate_follower(id);
-        }
-        self.send_framework_updates(id, &message.frameworks);
-    }
-
-    /// At one address there is one follower: another one that was there is gone.
-    fn vacate(&mut self, address: &Pid, for_id: &FollowerId) {
-        let other = self
-            .state
-            .follower_at(address)
-            .map(|follower| follower.id.clone());
-        if let Some(other) = other.filter(|other| other != for_id) {
-            let why = "a new agent registered at the same address";
-            self.remove_follower(&other, why, "master/slave_removals/reason_registered");
-        }
-    }
-
-    fn describe_follower(&mut self, id: &FollowerId, message: &internal::ReregisterSlaveMessage) {
-        let now = self.now;
-        let Some(follower) = self.state.follower_mut(id) else {
-            return;
-        };
-        let total = Resources::from_proto(&message.slave.resources) + &follower.total.revocable();
-        follower.shrunk |= !total.contains(&follower.total);
-        follower.total = total;
-        let attributes_changed = follower.info.attributes != message.slave.attributes;
-        follower.info = Arc::new(message.slave.clone());
-        follower.version = message.version().to_owned();
-        follower.can = message.agent_capabilities.as_slice().into();
-        follower.capabilities = Arc::new(message.agent_capabilities.clone());
-        follower.resource_version = message.resource_version_uuid.clone();
-        follower.reregistered = Some(now);
-        let info = allocator_follower(follower);
-        self.allocator.update_follower(id, info, attributes_changed);
-    }
-
-    /// Two pictures of what runs there, the leader's and its own, become one.
-    fn reconcile_known(&mut self, id: &FollowerId, message: &internal::ReregisterSlaveMessage) {
-        let theirs: BTreeSet<(FrameworkId, TaskId)> = message
-            .tasks
-            .iter()
-            .map(|task| ((&task.framework_id).into(), (&task.task_id).into()))
-            .collect();
-        let answer = internal::SlaveReregisteredMessage {
-            slave_id: id.to_proto(),
-            reconciliations: self.reconciliations(id, &theirs),
-            connection: Some(self.connection()),
-        };
-        let Some(follower) = self.state.follower(id) else {
-            return;
-        };
-        let pid = follower.pid.clone();
-        self.send(pid.clone(), answer);
-
-        let running: BTreeSet<(FrameworkId, ExecutorId)> = message
-            .executor_infos
-            .iter()
-            .filter_map(|e| Some((e.framework_id.as_ref()?.into(), (&e.executor_id).into())))
-            .collect();
-        let Some(follower) = self.state.follower(id) else {
-            return;
-        };
-        let lost: Vec<(FrameworkId, ExecutorId)> = follower
-            .executors
-            .iter()
-            .flat_map(|(framework, executors)| {
-                executors.keys().map(|e| (framework.clone(), e.clone()))
-            })
-            .filter(|key| !running.contains(key))
-            .collect();
-        let kill: Vec<(FrameworkId, TaskId)> = message
-            .tasks
-            .iter()
-            .filter(|task| !is_terminal(task.state()))
-            .map(|task| ((&task.framework_id).into(), (&task.task_id).into()))
-            .filter(|key| follower.killed.contains(key))
-            .collect();
-        for (framework, executor) in lost {
-            self.remove_executor(&framework, id, &executor);
-        }
-        for (framework, task) in kill {
-            let message = internal::KillTaskMessage {
-                framework_id: framework.to_proto(),
-                task_id: task.to_proto(),
-                kill_policy: None,
-            };
-            self.send(pid.clone(), message);
-        }
-        self.shut_down_completed(
-            &pid,
-            message
-                .tasks
-                .iter()
-                .map(|task| FrameworkId::from(&task.framework_id)),
-        );
-    }
-
-    /// Tasks it should run and does not know: it will answer with their last updates.
-    fn reconciliations(
-        &self,
-        id: &FollowerId,
-        theirs: &BTreeSet<(FrameworkId, TaskId)>,
-    ) -> Vec<internal::ReconcileTasksMessage> {
-        let Some(follower) = self.state.follower(id) else {
-            return Vec::new();
-        };
-        let mut all = Vec::new();
-        for (framework_id, tasks) in &follower.tasks {
-            let Some(framework) = self.state.framework(framework_id) else {
-                continue;
-            };
-            let statuses: Vec<v1::TaskStatus> = tasks
-                .iter()
-                .filter(|task| !theirs.contains(&(framework_id.clone(), (*task).clone())))
-                .filter_map(|task| framework.tasks.get(task))
-                .map(|task| self.reconciliation_request(id, task))
-                .collect();
-            if !statuses.is_empty() {
-                all.push(internal::ReconcileTasksMessage {
-                    framework_id: framework_id.to_proto(),
-                    statuses,
-                    framework: Some(v1::FrameworkInfo::clone(&framework.info)),
-                });
-            }
-        }
-        all
-    }
-
-    fn reconciliation_request(&self, id: &FollowerId, task: &v1::Task) -> v1::TaskStatus {
-        let mut status = v1::TaskStatus {
-            task_id: task.task_id.clone(),
-            agent_id: Some(id.to_proto()),
-            message: Some("Reconciliation request".to_owned()),
-            timestamp: Some(self.now.seconds()),
-            ..Default::default()
-        };
-        status.set_state(crate::status::reported_state(task));
-        status.set_source(task_status::Source::Master);
-        status.set_reason(task_status::Reason::Reconciliation);
-        status
-    }
-
-    /// Its id is not in the tables: known from the registry, unreachable, removed or never seen.
-    fn reregister_absent(
-        &mut self,
-        id: FollowerId,
-        from: Pid,
-        mut message: internal::ReregisterSlaveMessage,
-    ) {
-        self.vacate(&from, &id);
-        let recovered = self.state.recovered.get(&id).cloned();
-        match &recovered {
-            Some(info) if **info == message.slave => {}
-            Some(_) => self.persist(RegistryChange::AdmitFollower(Box::new(
-                message.slave.clone(),
-            ))),
-            None => self.persist(RegistryChange::FollowerReachable(Box::new(
-                message.slave.clone(),
-            ))),
-        }
-        let was_unreachable = self.state.unreachable.contains_key(&id);
-        self.state.recovered.remove_mut(&id);
-        self.state.unreachable.remove_mut(&id);
-        self.state.removed.forget(&id);
-        self.forget_missed_tasks(&id);
-        self.count("master/slave_reregistrations");
-        self.notice(
-            Level::Info,
-            format!(
-                "Re-registering the follower {id} at {from} ({})",
-                message.slave.hostname
-            ),
-        );
-
-        let frameworks = std::mem::take(&mut message.frameworks);
-        self.recover_frameworks_of(&frameworks);
-        if recovered.is_none() {
-            self.announce_return(&message.tasks, was_unreachable);
-        }
-        let mut follower = self.new_follower(Registration {
-            id: id.clone(),
-            pid: from.clone(),
-            info: message.slave,
-            version: message.version.unwrap_or_default(),
-            capabilities: message.agent_capabilities,
-            resource_version: message.resource_version_uuid,
-        });
-        follower.reregistered = Some(self.now);
-        // What it reports is a fact, whether or not it fits.
-        follower.shrunk = true;
-        self.state.insert_follower(follower);
-        self.adopt(&id, message.tasks, message.executor_infos);
-        self.adopt_completed(message.completed_frameworks);
-        self.allocate_to_known(&id);
-        self.operator_event(|leader| leader.follower_added(&id));
-
-        let answer = internal::SlaveReregisteredMessage {
-            slave_id: id.to_proto(),
-            reconciliations: Vec::new(),
-            connection: Some(self.connection()),
-        };
-        self.send(from.clone(), answer);
-        self.shut_down_completed(
-            &from,
-            frameworks
-                .iter()
-                .filter_map(|f| f.id.as_ref())
-                .map(FrameworkId::from),
-        );
-        self.send_framework_updates(&id, &frameworks);
-        self.first_ping(&id);
-    }
-
-    /// Frameworks that were told their tasks are lost or unreachable hear that they are not.
-    fn announce_return(&mut self, tasks: &[v1::Task], was_unreachable: bool) {
-        let message = if was_unreachable {
-            "Unreachable agent re-reregistered"
-        } else {
-            "Unknown agent reregistered"
-        };
-        let cause = Cause::new(task_status::Reason::AgentReregistered, message.to_owned());
-        for task in tasks {
-            let framework_id = FrameworkId::from(&task.framework_id);
-            let Some(framework) = self.state.framework_mut(&framework_id) else {
-                continue;
-            };
-            let task_id = TaskId::from(&task.task_id);
-            framework.unreachable_tasks.remove_mut(&task_id);
-            let completed = &framework.completed_tasks;
-            if completed.iter().any(|known| known.task_id == task.task_id) {
-                framework.completed_tasks = completed
-                    .iter()
-                    .filter(|known| known.task_id != task.task_id)
-                    .cloned()
-                    .collect();
-            }
-            let update = Update::of_known_task(task, task.state(), &cause, self.now);
-            self.tell_framework(&framework_id, &update);
-        }
-    }
-
-    /// Frameworks that run there and that nobody has told this leader of yet.
-    fn recover_frameworks_of(&mut self, infos: &[v1::FrameworkInfo]) {
-        for info in infos {
-            let Some(id) = info.id.as_ref().map(FrameworkId::from) else {
-                continue;
-            };
-            if !self.state.is_completed(&id) {
-                self.recover_framework(info.clone());
-            }
-        }
-    }
-
-    /// Takes over what runs there into the tables. What belongs to frameworks that have ended is
-    /// left out: it is being shut down.
-    fn adopt(&mut self, id: &FollowerId, tasks: Vec<v1::Task>, executors: Vec<v1::ExecutorInfo>) {
-        for executor in executors {
-            let Some(framework) = executor.framework_id.as_ref().map(FrameworkId::from) else {
-                continue;
-            };
-            if self.state.framework(&framework).is_some() {
-                self.state.insert_executor(&framework, id, executor);
-            }
-        }
-        for task in tasks {
-            let framework = FrameworkId::from(&task.framework_id);
-            let known = self.state.framework(&framework);
-            // The same id on two followers: the first one stays the task.
-            if known.is_some_and(|f| !f.tasks.contains_key(task.task_id.value.as_str())) {
-                self.operator_event(|_| Some(crate::operator::task_added(task.clone())));
-                self.state.insert_task(&framework, task);
-            }
-        }
-    }
-
-    fn adopt_completed(&mut self, archives: Vec<internal::archive::Framework>) {
-        let limit = self.config.max_completed_tasks_per_framework;
-        for archive in archives {
-            let Some(id) = archive.framework_info.id.as_ref().map(FrameworkId::from) else {
-                continue;
-            };
-            let Some(framework) = self.state.framework_mut(&id) else {
-                continue;
-            };
-            for task in archive.tasks {
-                framework.complete_task(Arc::new(task), limit);
-            }
-        }
-    }
-
-    fn shut_down_completed(&mut self, pid: &Pid, frameworks: impl Iterator<Item = FrameworkId>) {
-        let ended: BTreeSet<FrameworkId> = frameworks
-            .filter(|id| self.state.is_completed(id))
-            .collect();
-        for id in ended {
-            self.send(
-                pid.clone(),
-                internal::ShutdownFrameworkMessage {
-                    framework_id: id.to_proto(),
-                },
-            );
-        }
-    }
-
-    /// It may have missed changes of the frameworks that run there.
-    fn send_framework_updates(&mut self, id: &FollowerId, frameworks: &[v1::FrameworkInfo]) {
-        let Some(pid) = self.state.follower(id).map(|follower| follower.pid.clone()) else {
-            return;
-        };
-        let updates: Vec<_> = frameworks
-            .iter()
-            .filter_map(|info| self.state.framework(&info.id.as_ref()?.into()))
-            .map(framework_update)
-            .collect();
-        for update in updates {
-            self.send(pid.clone(), update);
-        }
     }
 
     /// `UpdateSlaveMessage`: revocable resources came or went; a new version of what it has.
@@ -654,13 +242,13 @@ impl Leader {
 }
 
 /// What both ways of registering bring along.
-struct Registration {
-    id: FollowerId,
-    pid: Pid,
-    info: v1::AgentInfo,
-    version: String,
-    capabilities: Vec<v1::agent_info::Capability>,
-    resource_version: Option<v1::Uuid>,
+pub(crate) struct Registration {
+    pub(crate) id: FollowerId,
+    pub(crate) pid: Pid,
+    pub(crate) info: v1::AgentInfo,
+    pub(crate) version: String,
+    pub(crate) capabilities: Vec<v1::agent_info::Capability>,
+    pub(crate) resource_version: Option<v1::Uuid>,
 }
 
 /// What a follower has, in the one resource format. Nobody has it yet: that a follower says
@@ -668,40 +256,4 @@ struct Registration {
 pub(crate) fn own(resource: &mut v1::Resource) {
     upgrade(resource);
     resource.allocation_info = None;
-}
-
-/// Into the one resource format, and with allocation roles where an old follower left them out.
-fn normalize(message: &mut internal::ReregisterSlaveMessage) {
-    message.slave.resources.iter_mut().for_each(own);
-    let role_of: BTreeMap<String, String> = message
-        .frameworks
-        .iter()
-        .filter_map(|info| {
-            let roles = roles_of(info);
-            let only = roles.first().filter(|_| roles.len() == 1)?;
-            Some((info.id.as_ref()?.value.clone(), only.clone()))
-        })
-        .collect();
-    let fill = |framework: Option<&v1::FrameworkId>, resources: &mut Vec<v1::Resource>| {
-        let role = framework.and_then(|id| role_of.get(&id.value));
-        for resource in resources {
-            upgrade(resource);
-            if resource.allocation_info.is_none() {
-                resource.allocation_info = role.map(|role| v1::resource::AllocationInfo {
-                    role: Some(role.clone()),
-                });
-            }
-        }
-    };
-    for task in &mut message.tasks {
-        fill(Some(&task.framework_id), &mut task.resources);
-    }
-    for executor in &mut message.executor_infos {
-        let v1::ExecutorInfo {
-            framework_id,
-            resources,
-            ..
-        } = executor;
-        fill(framework_id.as_ref(), resources);
-    }
 }

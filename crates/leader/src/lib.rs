@@ -11,7 +11,7 @@
 //! | a framework goes, comes back too late, is torn down | `frameworks` |
 //! | drivers that say too much | `limits` |
 //! | who is who: CRAM-MD5 exchanges | `authentication` |
-//! | followers register and come back | `followers` |
+//! | followers register; come back | `followers`; `reregister` |
 //! | followers go: pings, broken links, removal, gone | `partition` |
 //! | status updates and acknowledgements | `status` |
 //! | operator calls and event streams | `operator` |
@@ -38,6 +38,7 @@ mod partition;
 mod publish;
 pub mod read;
 mod reconcile;
+mod reregister;
 mod state;
 mod status;
 mod subscribe;
