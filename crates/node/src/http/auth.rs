@@ -6,9 +6,14 @@
 //! the realm of its endpoint before any handler sees it.
 
 use super::{Request, Response, response};
+use crate::log_budget::LogBudget;
 use http::{HeaderValue, header};
+use std::sync::LazyLock;
 use tepui_auth::http::Realm;
 use tepui_model::Time;
+
+/// Somebody who tries out secrets fills no log.
+static REFUSALS: LazyLock<LogBudget> = LazyLock::new(|| LogBudget::new(5));
 
 /// Realms of a leader, as challenges name them (`src/master/constants.hpp`).
 pub mod leader {
@@ -79,10 +84,12 @@ impl Realms {
                 Ok(())
             }
             Err(challenge) => {
-                tracing::info!(
-                    remote = %request.remote, path = %request.uri.path(), realm = realm.name(),
-                    "refused a request without the right credentials"
-                );
+                if let Some(more) = REFUSALS.take() {
+                    tracing::info!(
+                        remote = %request.remote, path = %request.uri.path(), realm = realm.name(), more,
+                        "refused a request without the right credentials"
+                    );
+                }
                 let mut refusal = response::text(challenge.status, challenge.body);
                 if let Ok(value) = HeaderValue::from_str(&challenge.www_authenticate) {
                     refusal
