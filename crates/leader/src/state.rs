@@ -93,6 +93,8 @@ pub(crate) struct Framework {
     pub(crate) completed_tasks: QueueSync<Arc<v1::Task>>,
     pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
     pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
+    /// Of all followers together, for readers. Amounts are exact; ranges and sets that two
+    /// followers have alike are one here, and gone with the first of them.
     pub(crate) used: Resources,
     pub(crate) offered: Resources,
     pub(crate) metrics: Arc<FrameworkMetrics>,

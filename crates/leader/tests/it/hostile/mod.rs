@@ -13,3 +13,11 @@ proptest! {
         script::run(&bytes);
     }
 }
+
+/// Where the populated start leads, so that the search above begins in a cluster that works.
+#[test]
+fn the_populated_start_is_a_cluster_at_work() {
+    for settings in [0b1_0000, 0b1_0011] {
+        assert_eq!(script::populated(settings), (2, 2), "{settings:b}");
+    }
+}

@@ -24,10 +24,24 @@ use uuid::Uuid;
 /// Plays bytes to a leader.
 pub(crate) fn run(bytes: &[u8]) {
     let mut script = Script { bytes };
-    let mut stage = Stage::new(script.byte());
+    let settings = script.byte();
+    let mut stage = Stage::new(settings);
+    if settings & (1 << 4) != 0 {
+        stage.populate();
+    }
     while !script.bytes.is_empty() {
         stage.act(&mut script);
     }
+}
+
+/// How many frameworks are connected and followers registered at the start.
+#[allow(dead_code, reason = "only the property test asks")]
+pub(crate) fn populated(settings: u8) -> (usize, usize) {
+    let mut stage = Stage::new(settings);
+    stage.populate();
+    let view = stage.leader.view();
+    let connected = view.frameworks.values().filter(|f| f.connected).count();
+    (connected, view.followers.size())
 }
 
 /// A leader and what careful peers would remember of it.
@@ -83,6 +97,50 @@ impl Stage {
             challenges: Vec::new(),
             streams: Vec::new(),
         }
+    }
+
+    /// Two followers and two drivers, one without capabilities; who has to be, is authenticated.
+    fn populate(&mut self) {
+        // Choices of `Script::pid`: followers and drivers are authenticated, then register.
+        let scripts: [&[u8]; 8] = [&[3], &[4], &[0], &[2], &[3], &[4], &[0], &[2]];
+        for (number, bytes) in scripts.into_iter().enumerate() {
+            let mut script = Script { bytes };
+            let pid = script.pid();
+            let message = match number {
+                0..=3 => i::AuthenticateMessage {
+                    pid: pid.to_string(),
+                }
+                .into(),
+                4 | 5 => register_follower(),
+                _ => register_framework(number == 6),
+            };
+            let client = Pid {
+                name: "crammd5-authenticatee(1)".to_owned(),
+                address: pid.address,
+            };
+            let (from, exchange) = match number {
+                0..=3 => (client, true),
+                _ => (pid, false),
+            };
+            self.say(from.clone(), ProcessName::Leader, message);
+            if !exchange {
+                continue;
+            }
+            let session = number as u64 + 1;
+            let mechanism = "CRAM-MD5".to_owned();
+            let start = i::AuthenticationStartMessage {
+                mechanism,
+                data: None,
+            };
+            self.say(from, ProcessName::Authenticator(session), start.into());
+            if let Some(answer) = self.answer(0) {
+                self.handle(answer);
+            }
+        }
+    }
+
+    fn say(&mut self, from: Pid, to: ProcessName, message: PeerMessage) {
+        self.handle(Input::Peer { from, to, message });
     }
 
     fn act(&mut self, script: &mut Script<'_>) {
@@ -179,6 +237,39 @@ impl Stage {
             _ => {}
         }
     }
+}
+
+fn register_follower() -> PeerMessage {
+    let all = resources::parse("cpus:8;mem:1024;ports:[31000-31010]", "*");
+    i::RegisterSlaveMessage {
+        slave: v1::AgentInfo {
+            hostname: "h1".to_owned(),
+            resources: all.map(|all| all.to_proto()).unwrap_or_default(),
+            checkpoint: Some(true),
+            ..Default::default()
+        },
+        version: Some("1.11.0".to_owned()),
+        agent_capabilities: Script { bytes: &[10] }.agent_capabilities(),
+        ..Default::default()
+    }
+    .into()
+}
+
+fn register_framework(multi_role: bool) -> PeerMessage {
+    use v1::framework_info::{Capability, capability::Type};
+    let mut framework = v1::FrameworkInfo {
+        user: "nobody".to_owned(),
+        name: "f".to_owned(),
+        failover_timeout: Some(20.0),
+        ..Default::default()
+    };
+    if multi_role {
+        framework.roles = vec!["*".to_owned()];
+        framework.capabilities = vec![Capability {
+            r#type: Some(Type::MultiRole.into()),
+        }];
+    }
+    i::RegisterFrameworkMessage { framework }.into()
 }
 
 /// Bytes as choices. Behind their end every choice is the first.
