@@ -81,6 +81,7 @@ fn our_leader_says_what_the_recorded_master_said_in_auth() {
     for (_, answer, secret) in super::SECRETS {
         player.secrets.insert(answer, secret);
     }
+    player.all_requests = true;
     let mut lines = read("auth");
     // As in `basic`: the last acknowledgement found its framework gone.
     lines.swap(82, 83);

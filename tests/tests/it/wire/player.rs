@@ -48,6 +48,8 @@ pub(crate) struct Player {
     pub(super) rules: Rules,
     peers: BTreeMap<u16, Peer>,
     pub(super) http: Connections,
+    /// Whether requests to other endpoints than the v1 APIs' are played too; of them the status is compared, and errors.
+    pub(crate) all_requests: bool,
     /// The first request of each connection.
     pub(super) asked: BTreeMap<u64, Asked>,
     /// Ids of the event streams of connections.
@@ -64,6 +66,8 @@ pub(crate) struct Player {
     exact: usize,
     /// Events of v1 APIs that were compared.
     pub(super) events: usize,
+    /// Responses that were compared.
+    pub(super) responses: usize,
 }
 
 impl Player {
@@ -79,6 +83,7 @@ impl Player {
             rules: Rules::read(who, scenario),
             peers: BTreeMap::new(),
             http: Connections::new(),
+            all_requests: false,
             asked: BTreeMap::new(),
             streams: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -89,6 +94,7 @@ impl Player {
             identical: 0,
             exact: 0,
             events: 0,
+            responses: 0,
         }
     }
 
@@ -125,9 +131,9 @@ impl Player {
             What::Response {
                 status,
                 text,
-                stream,
+                headers,
             } if self.plays(line) => {
-                self.expect_response(line, *status, text, stream.as_deref());
+                self.expect_response(line, *status, text, headers);
             }
             What::Record { of, body, bytes } if self.plays(line) => {
                 self.expect_record(line, of, body, bytes)
@@ -170,8 +176,8 @@ impl Player {
             self.report
         );
         println!(
-            "{} to the byte, {} as recorded to the byte, {} events",
-            self.exact, self.identical, self.events
+            "{} to the byte, {} as recorded to the byte, {} events, {} responses",
+            self.exact, self.identical, self.events, self.responses
         );
         let same = self.exact;
         assert!(

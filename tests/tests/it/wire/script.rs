@@ -26,7 +26,8 @@ pub(crate) enum What {
     Response {
         status: u16,
         text: String,
-        stream: Option<String>,
+        /// Ids of event streams, and how to authenticate.
+        headers: BTreeMap<&'static str, String>,
     },
     Record {
         bytes: Vec<u8>,
@@ -59,6 +60,7 @@ pub(crate) struct Process {
 /// A request of one of the v1 APIs.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) bytes: Vec<u8>,
@@ -78,20 +80,14 @@ pub(crate) fn read(scenario: &str) -> Vec<Line> {
         let port = port_of(&value["ports"][1]);
         let what = match value["kind"].as_str() {
             Some("libprocess") => What::Message(message(&value, text, port)),
-            Some("request")
-                if value["head"]
-                    .as_str()
-                    .is_some_and(|head| head.starts_with("POST ")) =>
-            {
+            Some("request") => {
                 let asked = asked(&value, text);
                 requests.insert(conn, asked.clone());
                 What::Request(asked)
             }
             Some("response") if value["to_request"] != "?" => What::Response {
                 status: status(&value),
-                stream: value["headers"]["Mesos-Stream-Id"]
-                    .as_str()
-                    .map(str::to_owned),
+                headers: kept(&value["headers"]),
                 text: String::from_utf8_lossy(&body_bytes(&value)).into_owned(),
             },
             Some("record") => record(&value, requests.get(&conn)),
@@ -106,6 +102,16 @@ pub(crate) fn read(scenario: &str) -> Vec<Line> {
     }
     name_command_executors(&mut lines);
     lines
+}
+
+/// The headers of responses that are compared.
+const KEPT: [&str; 2] = ["Mesos-Stream-Id", "WWW-Authenticate"];
+
+fn kept(headers: &Value) -> BTreeMap<&'static str, String> {
+    let value = |name: &str| headers[name].as_str().map(str::to_owned);
+    KEPT.iter()
+        .filter_map(|name| Some((*name, value(name)?)))
+        .collect()
 }
 
 fn port_of(value: &Value) -> u16 {
@@ -187,6 +193,7 @@ fn asked(value: &Value, text: &str) -> Asked {
         .as_str()
         .unwrap_or_default();
     Asked {
+        method: head.split(' ').next().unwrap_or_default().to_owned(),
         path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
         headers: headers(text),
         bytes: body_bytes(value),
