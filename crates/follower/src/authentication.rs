@@ -101,7 +101,7 @@ impl Follower {
         };
         if outcome == Outcome::Ignored {
             let text = format!("Ignoring {name} of {from}: no attempt to authenticate expects it");
-            return warn(fx, text);
+            return self.ignored(text, fx);
         }
         self.authentication_outcome(outcome, fx);
     }

@@ -334,7 +334,7 @@ impl Follower {
             M::ShutdownFramework(m) => self.shutdown_framework_by_leader(&from, *m, fx),
             M::ShutdownExecutor(m) => self.shutdown_executor_by_leader(&from, *m, fx),
             M::FrameworkToExecutor(m) => self.framework_to_executor(*m, fx),
-            M::UpdateFramework(m) => self.update_framework(*m, fx),
+            M::UpdateFramework(m) => self.update_framework(&from, *m, fx),
             M::ApplyOperation(m) => self.apply_operation(&from, *m, fx),
             M::ReconcileOperations(m) => self.reconcile_operations(&from, *m, fx),
             M::AcknowledgeOperationStatus(m) => self.operation_acknowledgement(&from, *m, fx),
@@ -344,13 +344,48 @@ impl Follower {
             M::ReregisterExecutor(m) => self.reregister_executor(from, *m, fx),
             M::StatusUpdate(m) => self.driver_update(from, *m, fx),
             M::ExecutorToFramework(m) => self.driver_message(&from, *m, fx),
-            other => warn(
-                fx,
-                format!(
-                    "Ignoring {} of {from}: it is not supported",
-                    message_name(&other)
-                ),
-            ),
+            // A follower sends these, or schedulers and leaders get them. Those of an authentication
+            // are for the process that began it.
+            M::Authenticate(_)
+            | M::AuthenticationCompleted(_)
+            | M::AuthenticationError(_)
+            | M::AuthenticationFailed(_)
+            | M::AuthenticationMechanisms(_)
+            | M::AuthenticationStart(_)
+            | M::AuthenticationStep(_)
+            | M::DeactivateFramework(_)
+            | M::ExecutorRegistered(_)
+            | M::ExecutorReregistered(_)
+            | M::ExitedExecutor(_)
+            | M::FrameworkError(_)
+            | M::FrameworkRegistered(_)
+            | M::FrameworkReregistered(_)
+            | M::InverseOffers(_)
+            | M::LaunchTasks(_)
+            | M::LostSlave(_)
+            | M::PongSlave(_)
+            | M::ReconcileTasks(_)
+            | M::ReconnectExecutor(_)
+            | M::RegisterFramework(_)
+            | M::RegisterSlave(_)
+            | M::ReregisterFramework(_)
+            | M::ReregisterSlave(_)
+            | M::RescindInverseOffer(_)
+            | M::RescindResourceOffer(_)
+            | M::ResourceOffers(_)
+            | M::ResourceRequest(_)
+            | M::ReviveOffers(_)
+            | M::SchedulerCall(_)
+            | M::UnregisterFramework(_)
+            | M::UnregisterSlave(_)
+            | M::UpdateOperationStatus(_)
+            | M::UpdateSlave(_) => {
+                let name = message_name(&message);
+                self.ignored(
+                    format!("Ignoring {name} of {from}: it is not for a follower"),
+                    fx,
+                );
+            }
         }
     }
 
@@ -365,7 +400,7 @@ impl Follower {
     }
 
     /// Whether a message comes from the leader we follow; says so otherwise.
-    fn is_leader(&self, from: &Pid, what: &str, fx: &mut Effects) -> bool {
+    fn is_leader(&mut self, from: &Pid, what: &str, fx: &mut Effects) -> bool {
         if self.leader.as_ref() == Some(from) {
             return true;
         }
@@ -373,11 +408,15 @@ impl Follower {
             .leader
             .as_ref()
             .map_or_else(|| "None".to_owned(), Pid::to_string);
-        warn(
-            fx,
-            format!("Ignoring {what} of {from}: it is not the leader ({leader})"),
-        );
+        let text = format!("Ignoring {what} of {from}: it is not the leader ({leader})");
+        self.ignored(text, fx);
         false
+    }
+
+    /// Counts a message that is not for us, and says so.
+    fn ignored(&mut self, text: String, fx: &mut Effects) {
+        self.counters.messages_ignored += 1;
+        warn(fx, text);
     }
 
     fn send_leader(&self, message: impl Into<PeerMessage>, fx: &mut Effects) {

@@ -86,9 +86,14 @@ impl Follower {
 
     pub(crate) fn update_framework(
         &mut self,
+        from: &Pid,
         message: i::UpdateFrameworkMessage,
         fx: &mut Effects,
     ) {
+        // The reference believes everybody; who gets an executor's messages is the leader's to say.
+        if !self.is_leader(from, "UpdateFrameworkMessage", fx) {
+            return;
+        }
         let id = FrameworkId::from(&message.framework_id);
         if self.phase != Phase::Running {
             self.counters.invalid_framework_messages += 1;

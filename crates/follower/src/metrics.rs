@@ -22,6 +22,9 @@ pub struct Counters {
     pub invalid_framework_messages: u64,
     /// `slave/valid_framework_messages`
     pub valid_framework_messages: u64,
+    /// `slave/messages_ignored`, which the reference does not have: libprocess messages of somebody
+    /// who is not the leader, that no process of a follower gets, or that nobody waits for.
+    pub messages_ignored: u64,
     /// `slave/invalid_status_updates`
     pub invalid_status_updates: u64,
     /// `slave/valid_status_updates`
@@ -75,6 +78,7 @@ pub fn snapshot(view: &View, now: Time) -> BTreeMap<String, f64> {
         ("slave/valid_framework_messages", c.valid_framework_messages),
         ("slave/invalid_status_updates", c.invalid_status_updates),
         ("slave/valid_status_updates", c.valid_status_updates),
+        ("slave/messages_ignored", c.messages_ignored),
         ("slave/recovery_errors", 0),
         ("slave/tasks_finished", c.tasks_finished),
         ("slave/tasks_failed", c.tasks_failed),

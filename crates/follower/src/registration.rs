@@ -354,17 +354,24 @@ impl Follower {
         }
     }
 
+    /// Pings come from a process at the leader's address. Anybody is answered, but nobody else can make
+    /// us register again or believe in a leader that is gone.
     pub(crate) fn ping(&mut self, from: Pid, connected: bool, fx: &mut Effects) {
+        let leader = self.leader.as_ref().map(|leader| leader.address);
+        let of_leader = leader == Some(from.address);
         fx.push(Effect::Send {
             to: from,
             from: crate::io::ProcessName::Follower,
             message: i::PongSlaveMessage {}.into(),
         });
+        if !of_leader {
+            return;
+        }
         if !connected && self.phase == Phase::Running {
             info(fx, "The leader holds us for disconnected".to_owned());
             return self.start_over(fx);
         }
-        if self.leader.is_some() && self.phase != Phase::Disconnected {
+        if self.phase != Phase::Disconnected {
             self.timers.set(
                 Timer::PingMissing,
                 self.now + self.registration.ping_timeout,

@@ -89,6 +89,41 @@ fn a_ping_is_answered_to_its_sender() {
 }
 
 #[test]
+fn pings_of_strangers_are_answered_and_change_nothing() {
+    let mut w = World::registered();
+    for _ in 0..10 {
+        w.pass(10 * SECOND);
+        w.step(Input::Peer {
+            to: tepui_follower::io::ProcessName::Follower,
+            from: "slave-observer(1)@10.0.0.1:5050".parse().unwrap(),
+            message: i::PingSlaveMessage { connected: false }.into(),
+        });
+    }
+    let seen = w.seen();
+    assert_eq!(seen[0], "PongSlaveMessage to slave-observer(1)");
+    let again = seen.iter().position(|s| s.contains("ReregisterSlave"));
+    assert_eq!(
+        again,
+        Some(7),
+        "after 75 seconds without a ping of the leader: {seen:?}"
+    );
+}
+
+#[test]
+fn what_no_follower_gets_is_counted() {
+    let mut w = World::registered();
+    w.leader_says(i::RegisterSlaveMessage::default());
+    w.leader_says(i::AuthenticationCompletedMessage {});
+    w.step(Input::Peer {
+        to: tepui_follower::io::ProcessName::Follower,
+        from: "x@10.0.0.1:1".parse().unwrap(),
+        message: i::UpdateFrameworkMessage::default().into(),
+    });
+    assert_eq!(w.seen(), [""; 0]);
+    assert_eq!(w.follower.view().counters.messages_ignored, 3);
+}
+
+#[test]
 fn a_leader_that_lost_us_gets_a_reregistration() {
     let mut w = World::registered();
     let observer: tepui_protocol::peer::Pid = "slave-observer(1)@127.0.0.1:5050".parse().unwrap();
