@@ -46,7 +46,11 @@ impl Target {
             .rsplit_once('@')
             .map_or(address, |(_, address)| address);
         match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
+            Some((host, port))
+                if !host.is_empty()
+                    && !host.contains('/')
+                    && port.parse::<u16>().is_ok_and(|p| p != 0) =>
+            {
                 Ok(Self::Address(format!("{scheme}{address}")))
             }
             _ => Err(invalid(

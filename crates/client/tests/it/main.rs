@@ -2,3 +2,4 @@
 
 mod operator;
 mod scheduler;
+mod tls;
