@@ -54,7 +54,7 @@ class Base(Scheduler):
     def __init__(self, wanted):
         self.tally = common.Tally(wanted)
         self.note = self.tally.extra
-        self.note.update(registered=0, errors=[], executor_messages=[], sources={}, lost=[], offers=0, pids=[])
+        self.note.update(registered=0, reregistered=0, errors=[], sources={}, lost=[], offers=0, pids=[])
         self.lock = threading.Lock()
 
     def registered(self, driver, framework_id, master_info):
@@ -63,7 +63,7 @@ class Base(Scheduler):
         self.note["master"] = {"id": master_info.id, "pid": master_info.pid, "hostname": master_info.hostname}
 
     def reregistered(self, driver, master_info):
-        self.note["reregistered"] = self.note.get("reregistered", 0) + 1
+        self.note["reregistered"] += 1
 
     def describe(self, task, number):
         raise NotImplementedError
@@ -140,7 +140,7 @@ class WithExecutor(Base):
 
     def changed(self, driver, status, state):
         if state == "TASK_RUNNING":
-            data = "hello %s \x00\xff" % status.task_id.value
+            data = "hello " + status.task_id.value.encode("ascii") + " \x00\xff"
             driver.sendFrameworkMessage(status.executor_id, status.slave_id, data)
             if status.task_id.value == "python-%d" % (self.tally.wanted - 1):
                 driver.killTask(status.task_id)
@@ -177,7 +177,8 @@ class TakeOver(Base):
             driver.declineOffer(offer.id)
 
     def changed(self, driver, status, state):
-        self.note["reason"] = mesos_pb2.TaskStatus.Reason.Name(status.reason)
+        reason = mesos_pb2.TaskStatus.Reason.Name(status.reason) if status.HasField("reason") else ""
+        self.note.setdefault("reasons", []).append(reason)
         if state == "TASK_RUNNING":
             driver.killTask(status.task_id)
 
@@ -194,9 +195,9 @@ def main():
     replied = scheduler.note["replied"] = threading.Event()
     driver = MesosSchedulerDriver(scheduler, framework, common.leader())
     driver.start()
-    ended = scheduler.tally.done.wait(90)
+    ended = scheduler.tally.done.wait(40)
     if mode == "executor":
-        replied.wait(30)
+        replied.wait(20)
     scheduler.note["replied"] = replied.is_set()
     scheduler.note["ended"] = ended
     if mode == "hold":

@@ -6,12 +6,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::wait::eventually_some;
 
@@ -20,6 +21,8 @@ use crate::wait::eventually_some;
 pub enum Runtime {
     /// The virtual environment with the Python frameworks.
     Python,
+    /// The one with the framework that speaks libprocess itself, on Python 2.7.
+    Python2,
     /// Node.js with the npm framework.
     Node,
 }
@@ -41,6 +44,28 @@ pub fn python() -> PathBuf {
     python
 }
 
+/// The Python 2.7 with its framework; says so and gives none on a machine that has no Python 2.7 to make it from.
+pub fn python2() -> Option<PathBuf> {
+    let python = environment().join("python2/bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    let base = std::env::home_dir()
+        .unwrap_or_default()
+        .join(".pyenv/versions/2.7.18");
+    assert!(
+        !base.exists(),
+        "{} is missing and {} is there: run scripts/test-env first",
+        python.display(),
+        base.display()
+    );
+    eprintln!(
+        "SKIPPED: no {} on this machine, so no framework on Python 2.7",
+        base.display()
+    );
+    None
+}
+
 /// Runs a program against a leader and returns its summary; panics with its output when it fails or takes too long.
 pub fn run(
     runtime: Runtime,
@@ -49,11 +74,29 @@ pub fn run(
     arguments: &[&str],
     patience: Duration,
 ) -> Value {
+    start(runtime, program, leader, arguments).finish(patience)
+}
+
+/// A program that runs. What it started goes with it when dropped.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    child: Child,
+    folder: TempDir,
+}
+
+/// Starts a program against a leader.
+pub fn start(runtime: Runtime, program: &str, leader: SocketAddr, arguments: &[&str]) -> Running {
     let script = crate::crate_folder().join("clients").join(program);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = match runtime {
         Runtime::Python => {
             let mut command = Command::new(python());
+            command.arg("-B").arg("-u");
+            command
+        }
+        Runtime::Python2 => {
+            let mut command = Command::new(python2().expect("the test asked for it before"));
             command.arg("-B").arg("-u");
             command
         }
@@ -63,37 +106,80 @@ pub fn run(
             command
         }
     };
-    let (output, errors) = (folder.path().join("stdout"), folder.path().join("stderr"));
-    let mut child = command
+    let file = |name: &str| fs::File::create(folder.path().join(name)).expect("a file");
+    let child = command
         .arg(&script)
         .arg(leader.to_string())
         .args(arguments)
         // The npm framework writes its log below its working directory.
         .current_dir(folder.path())
         .stdin(Stdio::null())
-        .stdout(fs::File::create(&output).expect("a file for its output"))
-        .stderr(fs::File::create(&errors).expect("a file for its errors"))
+        .stdout(file("stdout"))
+        .stderr(file("stderr"))
         .process_group(0)
         .spawn()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let ended = eventually_some(patience, || child.try_wait().ok().flatten());
-    if ended.is_none() {
-        if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+    Running {
+        name: format!("{program} {}", arguments.join(" ")),
+        child,
+        folder,
+    }
+}
+
+impl Running {
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    /// The documents it has printed so far, one a line.
+    fn documents(&self) -> Vec<Value> {
+        let output = self.text("stdout");
+        let documents = output
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        documents.filter(Value::is_object).collect()
+    }
+
+    /// Waits until it has printed a document that fits, and gives it.
+    pub fn wait_for(&mut self, patience: Duration, fits: impl Fn(&Value) -> bool) -> Value {
+        let found = eventually_some(patience, || {
+            self.documents().into_iter().find(|document| fits(document))
+        });
+        found.unwrap_or_else(|| self.fail(&format!("said no such thing within {patience:?}")))
+    }
+
+    /// Waits for its end and returns its summary, the last document it printed.
+    pub fn finish(mut self, patience: Duration) -> Value {
+        let ended = eventually_some(patience, || self.child.try_wait().ok().flatten());
+        match (ended, self.documents().pop()) {
+            (Some(status), Some(summary)) if status.success() => summary,
+            (ended, _) => self.fail(&format!("{ended:?} within {patience:?}")),
+        }
+    }
+
+    /// `kill -9`; returns when it is gone.
+    pub fn kill(&mut self) {
+        // Once it was waited for, its number may be another's.
+        let lives = matches!(self.child.try_wait(), Ok(None));
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(group) = group.filter(|_| lives) {
             kill_process_group(group, Signal::KILL).ok();
         }
-        child.wait().ok();
+        self.child.wait().ok();
     }
-    let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let (output, errors) = (text(&output), text(&errors));
-    let summary = output.lines().rev().find_map(|line| {
-        serde_json::from_str::<Value>(line)
-            .ok()
-            .filter(Value::is_object)
-    });
-    match (ended, summary) {
-        (Some(status), Some(summary)) if status.success() => summary,
-        (ended, _) => panic!(
-            "{program}: {ended:?} within {patience:?}\n-- stdout\n{output}\n-- stderr\n{errors}"
-        ),
+
+    fn fail(&self, problem: &str) -> ! {
+        panic!(
+            "{}: {problem}\n-- stdout\n{}\n-- stderr\n{}",
+            self.name,
+            self.text("stdout"),
+            self.text("stderr")
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
     }
 }

@@ -3,10 +3,12 @@
 //! Nothing here knows our types. A test starts a cluster ([`tepui_tests::cluster`]), speaks to it as its users would, and
 //! waits for what it should show. What may differ from the recordings is listed in data files, each with its reason.
 
+mod authentication;
 mod cli;
 mod clients;
 mod containers;
 mod conversations;
+mod drivers;
 mod errors;
 mod hostile;
 mod killed;
