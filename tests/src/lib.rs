@@ -7,6 +7,8 @@
 pub mod binary;
 pub mod cluster;
 pub mod commands;
+pub mod emulator;
+pub mod hostility;
 pub mod http;
 pub mod libprocess;
 pub mod processes;

@@ -3,11 +3,16 @@
 //! * `measure latency`: from ACCEPT to TASK_RUNNING, task after task.
 //! * `measure memory`: what a running task adds to the memory of our own processes.
 //! * `measure throughput`: many short tasks; every one ends once, and the node's memory stays flat.
+//! * `measure followers`: thousands of emulated followers against a leader: time, memory, messages.
+//! * `measure hostile`: floods and held connections, and whether others notice.
 //!
-//! A second argument changes how many tasks. Exits with a failure when a task is lost, never because
+//! A second argument changes how many tasks, or followers. Exits with a failure when a task is lost, never because
 //! a time was missed: times belong to the machine. See `docs/benchmarks.md`.
 
+mod followers;
+mod hostile;
 mod latency;
+mod leader;
 mod load;
 mod memory;
 mod processes;
@@ -16,10 +21,20 @@ mod throughput;
 use load::Failure;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: measure latency|memory|throughput [TASKS]";
+const USAGE: &str =
+    "usage: measure latency|memory|throughput [TASKS] | followers|hostile [FOLLOWERS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // How `measure hostile` starts its attacks.
+    if let [command, kind, leader] = &arguments[..]
+        && command == "attack"
+    {
+        return match hostile::attack(kind, leader) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&*error),
+        };
+    }
     let tasks = match arguments.get(1).map(|text| text.parse::<usize>()) {
         None => None,
         Some(Ok(tasks)) if tasks > 0 => Some(tasks),
@@ -36,6 +51,8 @@ fn main() -> ExitCode {
         Some("latency") => runtime.block_on(latency::measure(tasks.unwrap_or(1_000))),
         Some("memory") => runtime.block_on(memory::measure(tasks.unwrap_or(500))),
         Some("throughput") => runtime.block_on(throughput::measure(tasks.unwrap_or(10_000))),
+        Some("followers") => runtime.block_on(followers::measure(tasks.unwrap_or(10_000))),
+        Some("hostile") => hostile::measure(tasks.unwrap_or(2_000)),
         _ => return wrong_usage(),
     };
     match result {
