@@ -91,7 +91,8 @@ macro_rules! peer_messages {
                     $($name => wire::decode_with::<$type>(body, Names::V0)
                         .map(|m| Self::$variant(Box::new(m)))
                         .map_err(|source| PeerMessageError::Malformed { name: $name, source }),)*
-                    _ => Err(PeerMessageError::UnknownName(name.to_owned())),
+                    // It ends up in logs, and a peer chose it.
+                    _ => Err(PeerMessageError::UnknownName(name.chars().take(100).collect())),
                 }
             }
             /// Names of all messages.

@@ -7,8 +7,10 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections the kernel may hold that we have not accepted yet.
-const BACKLOG: u32 = 1024;
+/// Connections the kernel may hold that we have not accepted yet: as many as it allows
+/// (`net.core.somaxconn`). All followers come at once when a leader has restarted, and one that finds
+/// no room here comes again after seconds.
+const BACKLOG: u32 = 1 << 16;
 
 /// Where to listen and what to announce.
 #[derive(Clone, Debug)]
