@@ -86,6 +86,24 @@ impl Authentication {
         Some(principal)
     }
 
+    /// Who proves who it is and then does not register is forgotten before it costs memory.
+    fn limit(&mut self, kept: usize, is_registered: impl Fn(&Pid) -> bool) {
+        // A few at a time; those that registered go to the end of the line.
+        for _ in 0..8 {
+            if self.order.len() <= kept {
+                return;
+            }
+            let Some((_, oldest)) = self.order.first_key_value() else {
+                return;
+            };
+            let oldest = oldest.clone();
+            let principal = self.remove(&oldest);
+            if let Some(principal) = principal.filter(|_| is_registered(&oldest)) {
+                self.insert(oldest, principal);
+            }
+        }
+    }
+
     pub(crate) fn check(&self) {
         self.authenticator.check();
         assert_eq!(self.order.len(), self.authenticated.len());
@@ -182,7 +200,11 @@ impl Leader {
                     let text = format!("{pid} is authenticated as '{principal}'");
                     self.notice(Level::Info, text);
                     self.authentication.insert(pid.clone(), principal);
-                    self.limit_authenticated();
+                    let state = &self.state;
+                    let is_registered = |pid: &Pid| {
+                        state.driver_at(pid).is_some() || state.follower_at(pid).is_some()
+                    };
+                    self.authentication.limit(AUTHENTICATED_KEPT, is_registered);
                     self.release_waiting(&pid);
                 }
                 Action::Refused { pid, reason } => {
@@ -191,26 +213,6 @@ impl Leader {
                     self.forget_authenticated(&pid);
                     self.release_waiting(&pid);
                 }
-            }
-        }
-    }
-
-    /// Who proves who it is and then does not register is forgotten before it costs memory.
-    fn limit_authenticated(&mut self) {
-        // A few at a time; those that registered go to the end of the line.
-        for _ in 0..8 {
-            if self.authentication.order.len() <= AUTHENTICATED_KEPT {
-                return;
-            }
-            let Some((_, oldest)) = self.authentication.order.first_key_value() else {
-                return;
-            };
-            let oldest = oldest.clone();
-            let registered = self.state.driver_at(&oldest).is_some()
-                || self.state.follower_at(&oldest).is_some();
-            let principal = self.authentication.remove(&oldest);
-            if let Some(principal) = principal.filter(|_| registered) {
-                self.authentication.insert(oldest, principal);
             }
         }
     }
@@ -265,7 +267,10 @@ impl Leader {
             )),
             Some(_) => Ok(()),
             None => {
-                info.principal = Some(principal.to_string());
+                let principal = principal.to_string();
+                let text = format!("{pid} says no principal: it is '{principal}'");
+                info.principal = Some(principal);
+                self.notice(Level::Warning, text);
                 Ok(())
             }
         }
@@ -274,5 +279,28 @@ impl Leader {
     /// Whether who is at an address may register as a follower.
     pub(crate) fn admits_follower(&self, from: &Pid) -> bool {
         !self.config.authentication.followers || self.authentication.principal_of(from).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_did_not_register_is_forgotten_first() {
+        let pid = |number: u16| -> Pid {
+            let text = format!("p@127.0.0.1:{number}");
+            text.parse().expect("a valid address")
+        };
+        let mut known = Authentication::new(Authenticator::new(Default::default()));
+        for number in 0..10 {
+            known.insert(pid(number), "somebody".into());
+            known.limit(4, |pid| pid.address.port() < 3);
+            known.check();
+        }
+        let left: Vec<u16> = (0..10)
+            .filter(|number| known.principal_of(&pid(*number)).is_some())
+            .collect();
+        assert_eq!(left, [0, 1, 2, 9]);
     }
 }
