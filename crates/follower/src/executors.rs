@@ -56,7 +56,7 @@ impl Follower {
         principal: Option<HttpPrincipal>,
         fx: &mut Effects,
     ) {
-        match self.admit(&call, principal.as_ref()) {
+        match self.admit_from_outside(&call, principal.as_ref()) {
             Err((status, message)) => reply(fx, request, Reply::Error { status, message }),
             Ok(key) => {
                 fx.push(Effect::OpenStream { request, stream });
@@ -73,7 +73,7 @@ impl Follower {
         principal: Option<HttpPrincipal>,
         fx: &mut Effects,
     ) {
-        let admitted = self.admit(&call, principal.as_ref());
+        let admitted = self.admit_from_outside(&call, principal.as_ref());
         let result = admitted.and_then(|key| self.call(&key, call, fx));
         let answer = match result {
             Ok(()) => Reply::Accepted,
@@ -112,6 +112,22 @@ impl Follower {
                 fx,
                 format!("A call of executor {} was refused: {message}", key.1),
             );
+        }
+    }
+
+    /// As [`Self::admit`]. Nobody may pass for an executor that runs in this process: to the outside
+    /// there is none.
+    fn admit_from_outside(
+        &self,
+        call: &Call,
+        principal: Option<&HttpPrincipal>,
+    ) -> Result<ExecutorKey, Refusal> {
+        let key = self.admit(call, principal)?;
+        match self.executor(&key) {
+            Some(executor) if executor.kind.is_local() => {
+                Err((400, "Executor cannot be found".to_owned()))
+            }
+            _ => Ok(key),
         }
     }
 

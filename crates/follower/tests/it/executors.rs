@@ -484,3 +484,18 @@ fn operator_calls_that_change_something_are_refused_by_name() {
     };
     assert!(message.contains("REMOVE_CONTAINER"), "{message}");
 }
+
+#[test]
+fn nobody_takes_the_place_of_an_executor_of_this_process() {
+    let mut w = World::registered();
+    w.running_command("t");
+    let refused = Reply::Error {
+        status: 400,
+        message: "Executor cannot be found".into(),
+    };
+    let (_, refusal) = w.http_subscribe(subscribe("t"));
+    assert_eq!(refusal.as_ref(), Some(&refused));
+    let finished = w.http(update("t", "t", TaskState::TaskFinished, 1));
+    assert_eq!(finished, refused);
+    assert_eq!(w.seen(), [""; 0]);
+}

@@ -263,7 +263,7 @@ impl Stage {
                 message: String::new(),
             },
             1..3 => ContainerEvent::Exited {
-                status: script.flip().then(|| ExitStatus::Code(0)),
+                status: script.flip().then_some(ExitStatus::Code(0)),
             },
             _ => ContainerEvent::Launched {
                 pid: script.byte().into(),
