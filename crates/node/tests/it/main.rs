@@ -5,6 +5,7 @@ mod auth;
 mod fetcher;
 mod follower;
 mod frames;
+mod held;
 mod leader;
 mod links;
 mod server;
