@@ -1,6 +1,6 @@
 //! Operations on resources that the leader asks for, and draining.
 
-use crate::{harness::*, wire::recorded};
+use crate::{harness::*, read::facts, wire::recorded};
 use std::{path::PathBuf, time::Duration};
 use tepui_follower::{
     Config,
@@ -516,6 +516,36 @@ fn recorded_operations_have_the_recorded_outcomes() {
     assert_eq!(view.total.reserved(Some("prod")).cpus().to_f64(), 0.0);
     assert_eq!(view.total.persistent_volumes().disk().to_f64(), 80.0);
     assert_eq!(view.total.reserved(Some("prod")).disk().to_f64(), 128.0);
+}
+
+#[test]
+fn readers_see_what_operations_made_of_the_resources() {
+    use tepui_follower::read;
+    use v1::agent::call::Type;
+    let mut l = Leading::new();
+    l.apply(reserve(vec![reserved("cpus", 1.0)]));
+    l.w.leader_says(drain(Some(3), false));
+    let view = l.w.follower.view();
+    let state = read::state(&view, &facts(&l.w));
+    assert_eq!(state["reserved_resources"]["prod/web"]["cpus"], 1.0);
+    assert_eq!(state["unreserved_resources"]["cpus"], 3.0);
+    assert_eq!(
+        state["drain_config"]["max_grace_period"]["nanoseconds"],
+        3_000_000_000_i64
+    );
+    assert_eq!(
+        state["estimated_drain_start_time_seconds"],
+        l.w.now.seconds() as i64
+    );
+    let answer = |call| read::answer(&view, call, &facts(&l.w), l.w.now).unwrap();
+    let operations = answer(Type::GetOperations)
+        .get_operations
+        .unwrap()
+        .operations;
+    assert_eq!(operations.len(), 1);
+    let agent = answer(Type::GetAgent).get_agent.unwrap();
+    assert!(agent.drain_config.is_some());
+    assert!(agent.estimated_drain_start_time.is_some());
 }
 
 fn drain(seconds: Option<i64>, mark_gone: bool) -> i::DrainSlaveMessage {

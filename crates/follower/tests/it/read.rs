@@ -55,7 +55,7 @@ fn world() -> World {
     w
 }
 
-fn facts(w: &World) -> Facts {
+pub(crate) fn facts(w: &World) -> Facts {
     let mut facts = Facts {
         version: v1::VersionInfo {
             version: "1.11.0".into(),
