@@ -19,7 +19,7 @@ use tepui_tls::{
     testing::{Authority, Subject},
 };
 use tokio::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::{mpsc, watch},
     time::timeout,
@@ -177,6 +177,21 @@ async fn links_go_on_in_the_clear_only_where_that_is_allowed() {
     let (address, mut messages, _server) =
         serve_over(over(place.node("server")), Limits::default()).await;
     assert!(!arrives(address, &mut messages, Transport::plain()).await);
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_to_tls_is_spoken_to_in_the_clear_in_time() {
+    let place = Place::new();
+    // Connections are made by the system, and nobody reads what comes.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let patience = Duration::from_millis(200);
+    let lenient = over(downgrading(place.node("lenient")));
+    let stream = lenient.connect(address, patience).await;
+    assert!(matches!(stream, Ok(Stream::Plain(_))), "{stream:?}");
+    let strict = over(place.node("strict"));
+    let error = strict.connect(address, patience).await.expect_err("late");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]
