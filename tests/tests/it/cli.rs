@@ -1,6 +1,7 @@
 //! The command line, as people and scripts meet it: what it prints where, and the status it ends with.
 
 mod execute;
+mod identity;
 mod mixed;
 mod operator;
 mod roles;

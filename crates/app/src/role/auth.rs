@@ -612,6 +612,14 @@ mod tests {
     }
 
     #[test]
+    fn who_has_read_a_secret_leaves_no_core_dump() {
+        let files = Files::new();
+        files.leader(&["--credentials=@/all"]).unwrap();
+        let behaviour = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behaviour, DumpableBehavior::NotDumpable);
+    }
+
+    #[test]
     fn variables_give_credentials_to_both_sides() {
         let files = Files::new();
         files.write(
