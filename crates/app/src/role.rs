@@ -8,6 +8,7 @@ mod address;
 pub(crate) mod auth;
 mod follower;
 mod leader;
+mod limits;
 mod mixed;
 mod ready;
 
@@ -67,6 +68,12 @@ pub(crate) enum RoleError {
         flag: &'static str,
         why: &'static str,
     },
+    #[error("variable {name}='{value}': {why}")]
+    Variable {
+        name: &'static str,
+        value: String,
+        why: String,
+    },
     #[error("unexpected argument '{0}'")]
     Unexpected(String),
     #[error("cannot {what}: {source}")]
@@ -89,6 +96,7 @@ impl RoleError {
                 | Self::Authentication(_)
                 | Self::Tls(_)
                 | Self::Missing { .. }
+                | Self::Variable { .. }
                 | Self::Unexpected(_)
         )
     }

@@ -4,11 +4,19 @@ use super::RoleError;
 use crate::flags::{FlagError, Settings};
 use std::{
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU16,
     process::Command,
 };
 use tepui_node::net::Listen;
 
-/// Where to listen: `--ip`, or what `--ip_discovery_command` prints, or `fallback`.
+/// The flag of the port of a node that is alone in its process.
+const PORT: &str = "port";
+
+/// Where to listen and what to announce: flags, else the variables of libprocess
+/// (`docs/configuration/libprocess.md`), else `fallback` and the port that the flag has by default.
+///
+/// The reference's `--port` always has a value, so that its `LIBPROCESS_PORT` never counts; here it
+/// does when nobody gave a port, unless it is 0, which is what executors find in their environment.
 pub(super) fn listen(
     settings: &Settings,
     port: &'static str,
@@ -16,17 +24,54 @@ pub(super) fn listen(
 ) -> Result<Listen, RoleError> {
     let parse_ip = |text: &str| text.trim().parse::<IpAddr>();
     let ip = match settings.parsed("ip", parse_ip)? {
+        Some(ip) => Some(ip),
+        None => settings.parsed("ip_discovery_command", discover)?,
+    };
+    let ip = match ip {
         Some(ip) => ip,
-        None => settings
-            .parsed("ip_discovery_command", discover)?
-            .unwrap_or(fallback),
+        None => variable("LIBPROCESS_IP", parse_ip)?.unwrap_or(fallback),
+    };
+    // Of two nodes in one process neither can have it.
+    let variable_port = match port {
+        PORT if !settings.is_given(PORT) => variable("LIBPROCESS_PORT", str::parse::<u16>)?,
+        _ => None,
+    };
+    let port = match variable_port.filter(|port| *port != 0) {
+        Some(port) => port,
+        None => settings.parsed(port, str::parse::<u16>)?.unwrap_or(0),
+    };
+    let advertise_ip = match settings.parsed("advertise_ip", parse_ip)? {
+        Some(ip) => Some(ip),
+        None => variable("LIBPROCESS_ADVERTISE_IP", parse_ip)?,
+    };
+    let advertise_port = match settings.parsed("advertise_port", str::parse::<u16>)? {
+        Some(port) => Some(port),
+        None => variable("LIBPROCESS_ADVERTISE_PORT", str::parse::<NonZeroU16>)?.map(u16::from),
     };
     Ok(Listen {
         ip,
-        port: settings.parsed(port, str::parse::<u16>)?.unwrap_or(0),
-        advertise_ip: settings.parsed("advertise_ip", parse_ip)?,
-        advertise_port: settings.parsed("advertise_port", str::parse::<u16>)?,
+        port,
+        advertise_ip,
+        advertise_port,
     })
+}
+
+/// A variable of the environment. An empty one is none.
+pub(super) fn variable<T, E: std::fmt::Display>(
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, RoleError> {
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    parse(&value)
+        .map(Some)
+        .map_err(|error| RoleError::Variable {
+            name,
+            value: value.clone().into_owned(),
+            why: error.to_string(),
+        })
 }
 
 /// Runs a command that prints an address.

@@ -1,7 +1,8 @@
 //! A follower from its flags.
 
 use super::{
-    Ending, RoleError, Signals, Verbosity, address, auth::FollowerAuth, leader::log_file, ready,
+    Ending, RoleError, Signals, Verbosity, address, auth::FollowerAuth, leader::log_file,
+    limits::limits, ready,
 };
 use crate::{flags::Settings, logging::SetVerbosity, settings::Resolved, tls};
 use std::{
@@ -61,6 +62,7 @@ pub(super) async fn run(
     address::warn_if_open("FOLLOWER", ip, &auth.open());
     auth.apply(&mut options);
     options.transport = tls::transport()?;
+    (options.limits, options.links) = limits()?;
     let secure = options.transport.is_tls();
     let mut signals = Signals::new()?;
     let mut follower = FollowerNode::start(options).await?;

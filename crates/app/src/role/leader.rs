@@ -1,6 +1,8 @@
 //! A leader from its flags.
 
-use super::{Ending, RoleError, Signals, Verbosity, address, auth::LeaderAuth, ready};
+use super::{
+    Ending, RoleError, Signals, Verbosity, address, auth::LeaderAuth, limits::limits, ready,
+};
 use crate::{
     flags::{FlagError, Settings},
     logging::SetVerbosity,
@@ -36,6 +38,7 @@ pub(super) async fn run(
     address::warn_if_open("LEADER", ip, &auth.open());
     auth.apply(&mut options);
     options.transport = tls::transport()?;
+    (options.limits, options.links) = limits()?;
     let secure = options.transport.is_tls();
     let mut signals = Signals::new()?;
     let mut leader = LeaderNode::start(options).await?;

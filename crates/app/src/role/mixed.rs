@@ -6,7 +6,9 @@
 use super::{
     Ending, RoleError, Signals, address,
     auth::{FollowerAuth, LeaderAuth},
-    follower, leader, ready,
+    follower, leader,
+    limits::limits,
+    ready,
 };
 use crate::{
     cli,
@@ -182,6 +184,8 @@ impl Nodes {
         leads.apply(&mut options);
         let transport = tls::transport()?;
         options.transport = transport.clone();
+        let (limits, links) = limits()?;
+        (options.limits, options.links) = (limits.clone(), links.clone());
         let credential = follows.credential().map(client_credential);
         let leader = LeaderNode::start(options).await?;
 
@@ -210,6 +214,7 @@ impl Nodes {
         follows.apply(&mut options);
         let secure = transport.is_tls();
         options.transport = transport;
+        (options.limits, options.links) = (limits, links);
         let follower = FollowerNode::start(options).await?;
         Ok(Self {
             leader,

@@ -1,5 +1,6 @@
 //! What a client may cost us.
 
+use crate::net::OpenFiles;
 use std::time::Duration;
 
 /// Limits of the HTTP server. The reference has none of them; these are far above what its clients
@@ -9,6 +10,8 @@ pub struct Limits {
     /// Open connections. When there are more, the oldest one that has not made a whole request is
     /// closed; when all have, the new one waits.
     pub connections_max: usize,
+    /// What connections take their file descriptors from.
+    pub open_files: OpenFiles,
     /// Bytes of a request's head; answered with 431.
     pub head_bytes_max: usize,
     /// Bytes of a request's body; answered with 413.
@@ -37,6 +40,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 16_384,
+            open_files: OpenFiles::default(),
             head_bytes_max: 64 << 10,
             body_bytes_max: 8 << 20,
             head_timeout: Duration::from_secs(30),

@@ -3,21 +3,17 @@
 //! There is one for every peer, and mostly it is silent, so it keeps nothing but its task: bytes
 //! are read into a buffer that all connections of a thread share, and what is left of an unfinished
 //! message is kept only until it is whole. The first request that is no message takes the
-//! connection, with what was read of it, to [`super::requests`].
+//! connection, with what was read of it, to [`requests`].
 
-use super::{
-    Limits, Service,
-    delivery::{Mailbag, Verdict},
-    seats::Seat,
-    server::Shared,
-};
+use super::{Limits, Service, delivery::Mailbag, requests, seats::Seat, server::Shared};
 use crate::net::Stream;
 use http::StatusCode;
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io::{self, Write},
-    pin::{Pin, pin},
+    net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
@@ -25,8 +21,8 @@ use std::{
 use tepui_protocol::libprocess::frame::{FrameError, FrameLimits, FrameParser, Parsed, Stage};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
-    time::{Instant, Sleep, sleep_until},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 /// Bytes that are read at once.
@@ -39,13 +35,6 @@ thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
     /// The second that the text is of.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-}
-
-/// What became of a connection.
-pub(super) enum End {
-    Closed,
-    /// It has a request that is no message. The bytes of it that were read.
-    Request(Stream, Vec<u8>),
 }
 
 /// What the timer of a connection runs for.
@@ -70,16 +59,25 @@ impl Phase {
     }
 }
 
-struct Connection<'a, S> {
+/// One connection: idle, or doing something. What it does is boxed, and gone when it is done, so
+/// that an idle connection is no larger than what it has to remember.
+pub(super) struct Connection<S> {
+    idle: Option<Idle<S>>,
+    timer: Pin<Box<Sleep>>,
+    busy: Option<Busy<S>>,
+}
+
+/// Ends with the connection if it goes on.
+type Busy<S> = Pin<Box<dyn Future<Output = Option<Idle<S>>> + Send>>;
+
+struct Idle<S> {
     stream: Stream,
-    shared: &'a Shared<S>,
-    seat: &'a Seat,
-    mailbag: &'a Mailbag,
+    shared: Arc<Shared<S>>,
+    seat: Seat,
+    mailbag: Mailbag,
     parser: FrameParser,
     /// Received and not consumed.
     received: Vec<u8>,
-    /// To be sent before more is read.
-    answers: Vec<u8>,
     /// The peer does not take answers any more; what it sent still counts.
     mute: bool,
     phase: Phase,
@@ -89,6 +87,7 @@ struct Connection<'a, S> {
 /// What follows a read.
 enum Read {
     More,
+    /// The peer will not say more.
     End,
     TimedOut,
 }
@@ -100,63 +99,112 @@ enum Next {
     Close,
 }
 
-/// Serves messages until the connection ends or has something else to say.
-pub(super) async fn serve<S: Service>(
-    stream: Stream,
-    shared: &Arc<Shared<S>>,
-    seat: &Seat,
-    mailbag: &Mailbag,
-    stopped: &mut watch::Receiver<bool>,
-) -> End {
-    let limits = FrameLimits {
-        head_bytes_max: shared.limits.head_bytes_max,
-        body_bytes_max: shared.limits.body_bytes_max,
-    };
-    let deadline = later(shared.limits.first_byte_timeout);
-    let mut connection = Connection {
-        stream,
-        shared,
-        seat,
-        mailbag,
-        parser: FrameParser::new(limits),
-        received: Vec::new(),
-        answers: Vec::new(),
-        mute: false,
-        phase: Phase::Fresh,
-        deadline,
-    };
-    let mut timer = pin!(sleep_until(deadline));
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = poll_fn(|cx| connection.poll_read(cx, timer.as_mut())) => read,
-            _ = stopped.changed() => Read::End,
-        };
-        match read {
-            Read::More => {}
-            Read::End => return End::Closed,
-            Read::TimedOut => {
-                if connection.phase == Phase::Body {
-                    connection.refuse(StatusCode::REQUEST_TIMEOUT);
-                }
-                // Closed either way.
-                let _ = connection.answer().await;
-                return End::Closed;
-            }
-        }
-        let next = connection.deliver().await;
-        if connection.answer().await.is_err() {
-            return End::Closed;
-        }
-        match next {
-            Next::Read => {}
-            Next::Close => return End::Closed,
-            Next::Request => return End::Request(connection.stream, connection.received),
+impl<S: Service> Connection<S> {
+    pub(super) fn new(
+        tcp: TcpStream,
+        remote: SocketAddr,
+        shared: Arc<Shared<S>>,
+        seat: Seat,
+    ) -> Self {
+        let deadline = later(shared.limits.first_byte_timeout);
+        Self {
+            idle: None,
+            timer: Box::pin(sleep_until(deadline)),
+            busy: Some(Box::pin(begin(tcp, remote, shared, seat, deadline))),
         }
     }
 }
 
-impl<S: Service> Connection<'_, S> {
+impl<S: Service> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            if let Some(busy) = &mut this.busy {
+                this.idle = ready!(busy.as_mut().poll(cx));
+                this.busy = None;
+            }
+            let Some(idle) = &mut this.idle else {
+                return Poll::Ready(());
+            };
+            let read = ready!(idle.poll_read(cx, this.timer.as_mut()));
+            if let Some(idle) = this.idle.take() {
+                this.busy = Some(Box::pin(idle.go_on(read)));
+            }
+        }
+    }
+}
+
+/// Takes a connection over.
+async fn begin<S: Service>(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    shared: Arc<Shared<S>>,
+    seat: Seat,
+    deadline: Instant,
+) -> Option<Idle<S>> {
+    let accepted = shared.transport.accept(tcp, shared.limits.head_timeout);
+    let accepted = timeout_at(deadline, accepted).await;
+    let stream = match accepted.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%remote, %error, "connection lost");
+            return None;
+        }
+    };
+    let limits = FrameLimits {
+        head_bytes_max: shared.limits.head_bytes_max,
+        body_bytes_max: shared.limits.body_bytes_max,
+    };
+    Some(Idle {
+        stream,
+        mailbag: Mailbag::new(remote, shared.limits.inputs_max),
+        shared,
+        seat,
+        parser: FrameParser::new(limits),
+        received: Vec::new(),
+        mute: false,
+        phase: Phase::Fresh,
+        deadline,
+    })
+}
+
+impl<S: Service> Idle<S> {
+    /// Does what a read leads to, and idles again if the connection goes on.
+    async fn go_on(mut self, read: Read) -> Option<Self> {
+        let mut answers = Vec::new();
+        let next = match read {
+            Read::More => self.deliver(&mut answers).await,
+            // What is unfinished deserves the same answer as any unfinished request.
+            Read::End if !self.received.is_empty() => Next::Request,
+            Read::End => return None,
+            Read::TimedOut => {
+                if self.phase == Phase::Body {
+                    refuse(&mut answers, StatusCode::REQUEST_TIMEOUT);
+                }
+                Next::Close
+            }
+        };
+        self.answer(&answers).await.ok()?;
+        match next {
+            Next::Read => Some(self),
+            Next::Close => None,
+            Next::Request => {
+                self.seat.requests();
+                requests::serve(
+                    self.stream,
+                    self.received,
+                    self.shared,
+                    self.seat,
+                    self.mailbag,
+                )
+                .await;
+                None
+            }
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Read> {
         let read = READ.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
@@ -204,7 +252,7 @@ impl<S: Service> Connection<'_, S> {
     }
 
     /// Delivers the whole messages that were received, in order.
-    async fn deliver(&mut self) -> Next {
+    async fn deliver(&mut self, answers: &mut Vec<u8>) -> Next {
         let (mut consumed, mut count) = (0, 0);
         let next = loop {
             if consumed == self.received.len() {
@@ -219,10 +267,11 @@ impl<S: Service> Connection<'_, S> {
                     self.shared.dropped(|more| {
                         tracing::info!(%remote, %error, more, "dropped a message and its connection");
                     });
-                    self.refuse(match error {
+                    let status = match error {
                         FrameError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                         _ => StatusCode::BAD_REQUEST,
-                    });
+                    };
+                    refuse(answers, status);
                     break Next::Close;
                 }
             };
@@ -233,9 +282,9 @@ impl<S: Service> Connection<'_, S> {
             self.deadline = later(self.shared.limits.idle_timeout);
             let verdict = self
                 .mailbag
-                .deliver(self.shared, frame.envelope, frame.body);
+                .deliver(&self.shared, frame.envelope, frame.body);
             let verdict = verdict.await;
-            self.acknowledge(&verdict);
+            respond(answers, verdict.status(), &verdict.text(), false);
             count += 1;
             if count % TURN_MESSAGES == 0 {
                 tokio::task::yield_now().await;
@@ -249,25 +298,12 @@ impl<S: Service> Connection<'_, S> {
         next
     }
 
-    fn acknowledge(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Accepted => respond(&mut self.answers, verdict.status(), "", false),
-            other => respond(&mut self.answers, other.status(), &other.text(), false),
-        }
-    }
-
-    /// An answer after which nothing can follow: the rest of the message is still to come.
-    fn refuse(&mut self, status: StatusCode) {
-        respond(&mut self.answers, status, &format!("{status}."), true);
-    }
-
     /// Sends what is owed. An error: the peer does not take it in time.
-    async fn answer(&mut self) -> Result<(), ()> {
-        if self.answers.is_empty() {
+    async fn answer(&mut self, answers: &[u8]) -> Result<(), ()> {
+        if answers.is_empty() {
             return Ok(());
         }
-        let answers = std::mem::take(&mut self.answers);
-        let mut rest = &answers[..];
+        let mut rest = answers;
         while !rest.is_empty() && !self.mute {
             let write = poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, rest));
             let patience = self.shared.limits.write_timeout;
@@ -306,6 +342,11 @@ fn later(patience: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(patience)
         .unwrap_or_else(|| now + Duration::from_secs(1 << 30))
+}
+
+/// Appends an answer after which nothing can follow: the rest of the message is still to come.
+fn refuse(out: &mut Vec<u8>, status: StatusCode) {
+    respond(out, status, &format!("{status}."), true);
 }
 
 /// Appends a response. The order of headers is the reference's.

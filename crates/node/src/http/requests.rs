@@ -23,21 +23,18 @@ use std::{
     task::{Context, Poll},
 };
 use tepui_protocol::libprocess;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Serves requests until the connection ends. `received` was read of it before.
 pub(super) async fn serve<S: Service>(
     stream: Stream,
     received: Vec<u8>,
-    remote: SocketAddr,
     shared: Arc<Shared<S>>,
     seat: Seat,
     mailbag: Mailbag,
-    mut stopped: watch::Receiver<bool>,
 ) {
+    let remote = mailbag.remote();
+    let mut stopped = shared.stopped.clone();
     let stream = Resumed { received, stream };
     let (stream, activity) = Guarded::new(stream, shared.limits.clone());
     let head_bytes_max = shared.limits.head_bytes_max;

@@ -3,22 +3,12 @@
 
 use super::{
     Limits, Request, Response,
-    delivery::{Delivery, Mailbag},
-    messages::{self, End},
-    requests,
-    seats::{Seat, Seats},
+    delivery::Delivery,
+    messages::Connection,
+    seats::{Free, Seats},
 };
 use crate::{log_budget::LogBudget, net::Transport};
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -52,16 +42,16 @@ pub struct Server {
 pub(super) struct Shared<S> {
     pub(super) limits: Arc<Limits>,
     pub(super) service: Arc<S>,
-    transport: Transport,
+    pub(super) transport: Transport,
+    /// Never read before the server stops, so that a clone hears of that at any time.
+    pub(super) stopped: watch::Receiver<bool>,
     log: LogBudget,
-    dropped: AtomicU64,
 }
 
 impl<S> Shared<S> {
     /// Something of a peer was dropped: `log` says so, with how many such lines were left out
     /// before, if it is not one too many.
     pub(super) fn dropped(&self, log: impl FnOnce(u64)) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = self.log.take() {
             log(more);
         }
@@ -81,8 +71,8 @@ impl Server {
             limits: Arc::new(limits),
             service,
             transport,
+            stopped: stopped.clone(),
             log: LogBudget::new(LOG_LINES),
-            dropped: AtomicU64::new(0),
         };
         let task = tokio::spawn(accept(listener, Arc::new(shared), stopped));
         Self { stop, task }
@@ -101,7 +91,10 @@ async fn accept<S: Service>(
     shared: Arc<Shared<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let seats = Seats::new(shared.limits.connections_max);
+    let seats = Seats::new(
+        shared.limits.connections_max,
+        shared.limits.open_files.clone(),
+    );
     loop {
         let arrival = tokio::select! {
             arrival = arrival(&listener, &seats) => arrival,
@@ -110,16 +103,18 @@ async fn accept<S: Service>(
         let Some((tcp, remote, free)) = arrival else {
             break;
         };
-        let (shared, stopped) = (shared.clone(), stopped.clone());
-        seats.run(free, move |seat| serve(tcp, remote, shared, seat, stopped));
+        let shared = shared.clone();
+        seats.run(free, |seat| Connection::new(tcp, remote, shared, seat));
     }
     drop(listener);
+    // Who makes requests hears of the end from `stopped`.
+    seats.close(true);
     if timeout(DRAIN_TIMEOUT, seats.empty()).await.is_err() {
         tracing::debug!(
             open = seats.len(),
             "closing connections that are still open"
         );
-        seats.close();
+        seats.close(false);
     }
 }
 
@@ -127,7 +122,7 @@ async fn accept<S: Service>(
 async fn arrival(
     listener: &TcpListener,
     seats: &Arc<Seats>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, Free)> {
     loop {
         match listener.accept().await {
             Ok((tcp, remote)) => return Some((tcp, remote, seats.seat().await?)),
@@ -152,38 +147,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted
     )
-}
-
-/// Serves one connection to its end.
-async fn serve<S: Service>(
-    tcp: TcpStream,
-    remote: SocketAddr,
-    shared: Arc<Shared<S>>,
-    seat: Seat,
-    mut stopped: watch::Receiver<bool>,
-) {
-    // What is large and does not last is kept out of the task, which lives as long as the peer.
-    let handshake = Box::pin(timeout(
-        shared.limits.first_byte_timeout,
-        shared.transport.accept(tcp, shared.limits.head_timeout),
-    ));
-    let accepted = tokio::select! {
-        accepted = handshake => accepted,
-        _ = stopped.changed() => return,
-    };
-    let stream = match accepted.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%remote, %error, "connection lost");
-            return;
-        }
-    };
-    let mailbag = Mailbag::new(remote, shared.limits.inputs_max);
-    let end = messages::serve(stream, &shared, &seat, &mailbag, &mut stopped).await;
-    if let End::Request(stream, received) = end {
-        Box::pin(requests::serve(
-            stream, received, remote, shared, seat, mailbag, stopped,
-        ))
-        .await;
-    }
 }

@@ -1,7 +1,7 @@
 //! The task of a link: connects, writes what is queued, and notices when the peer is gone.
 
 use super::{
-    Stream,
+    OpenFile, Stream,
     links::{Shared, lock},
     transport::is_closed_by_peer,
 };
@@ -145,8 +145,11 @@ pub(super) struct LinkTask {
     generation: u64,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    _alive: mpsc::Sender<()>,
+    _held: Held,
 }
+
+/// What a link holds as long as it lasts: whoever waits for all links, and its file descriptor.
+pub(super) type Held = (mpsc::Sender<()>, Option<OpenFile>);
 
 impl LinkTask {
     pub(super) fn new(
@@ -154,14 +157,14 @@ impl LinkTask {
         generation: u64,
         shared: Arc<Shared>,
         queue: Arc<Queue>,
-        alive: mpsc::Sender<()>,
+        held: Held,
     ) -> Self {
         Self {
             address,
             generation,
             shared,
             queue,
-            _alive: alive,
+            _held: held,
         }
     }
 

@@ -13,7 +13,7 @@
 //! A link that idles is a task of a few hundred bytes: no buffers (`link_task`).
 
 use super::{
-    Transport,
+    OpenFiles, Transport,
     link_task::{LinkTask, Queue},
 };
 use crate::log_budget::LogBudget;
@@ -47,6 +47,9 @@ pub struct LinkOptions {
     pub names_max: usize,
     /// Links at once. At more the ones that were not written to for the longest are closed.
     pub links_max: usize,
+    /// What links take their file descriptors from. When there are none, links are closed as if
+    /// there were too many.
+    pub open_files: OpenFiles,
 }
 
 impl Default for LinkOptions {
@@ -57,6 +60,7 @@ impl Default for LinkOptions {
             queue_bytes_max: 64 << 20,
             names_max: 16_384,
             links_max: 16_384,
+            open_files: OpenFiles::default(),
         }
     }
 }
@@ -156,7 +160,7 @@ impl Links {
         let mut gone = Gone::default();
         let mut links = lock(&self.shared.links);
         self.shared.room_for(to, &mut links, &mut gone);
-        if let Some(link) = self.shared.link(to.address, &mut links) {
+        if let Some(link) = self.shared.link(to.address, &mut links, &mut gone) {
             let pushed = link
                 .queue
                 .push(body.len(), self.shared.options.queue_bytes_max, |out| {
@@ -208,6 +212,18 @@ impl Gone {
     }
 }
 
+impl LinkMap {
+    /// Takes links off. What they have queued is still written.
+    fn close(&mut self, addresses: Vec<SocketAddr>, gone: &mut Gone) {
+        for address in addresses {
+            if let Some(link) = self.by_address.remove(&address) {
+                link.queue.close();
+                gone.add(address, link);
+            }
+        }
+    }
+}
+
 impl Link {
     fn written_to(&mut self, name: &str, batch: u32) {
         self.used = Instant::now();
@@ -228,8 +244,7 @@ impl Link {
 }
 
 impl Shared {
-    /// Takes links off that are one too many once there is one to `to`. What they have queued is
-    /// still written.
+    /// Takes links off that are one too many once there is one to `to`.
     fn room_for(&self, to: &Pid, links: &mut LinkMap, gone: &mut Gone) {
         let mut leaving = Vec::new();
         match links.by_address.get(&to.address) {
@@ -239,12 +254,7 @@ impl Shared {
             None if links.by_address.len() < self.options.links_max.max(1) => {}
             None => leaving = longest_unused(links),
         }
-        for address in leaving {
-            if let Some(link) = links.by_address.remove(&address) {
-                link.queue.close();
-                gone.add(address, link);
-            }
-        }
+        links.close(leaving, gone);
     }
 
     /// The link to an address; none if no more are opened.
@@ -252,9 +262,10 @@ impl Shared {
         self: &Arc<Self>,
         address: SocketAddr,
         links: &'a mut LinkMap,
+        gone: &mut Gone,
     ) -> Option<&'a mut Link> {
         if !links.by_address.contains_key(&address) {
-            self.open(address, Arc::default(), Vec::new(), links)?;
+            self.open(address, Arc::default(), Vec::new(), links, gone)?;
         }
         links.by_address.get_mut(&address)
     }
@@ -265,11 +276,23 @@ impl Shared {
         queue: Arc<Queue>,
         names: Vec<Name>,
         links: &mut LinkMap,
+        gone: &mut Gone,
     ) -> Option<()> {
         let alive = lock(&self.alive).clone()?;
+        let file = self.options.open_files.try_take();
+        if file.is_none() {
+            // This one opens nevertheless, out of the reserve: the others take a moment to close.
+            links.close(longest_unused(links), gone);
+        }
         let generation = links.next_generation;
         links.next_generation += 1;
-        let task = LinkTask::new(address, generation, self.clone(), queue.clone(), alive);
+        let task = LinkTask::new(
+            address,
+            generation,
+            self.clone(),
+            queue.clone(),
+            (alive, file),
+        );
         self.runtime.spawn(task.run());
         let link = Link {
             generation,
@@ -301,7 +324,8 @@ impl Shared {
                     })
                     .collect();
                 // None: no more links are opened.
-                let _ = self.open(address, Arc::new(Queue::of(waiting)), names, &mut links);
+                let queue = Arc::new(Queue::of(waiting));
+                let _ = self.open(address, queue, names, &mut links, &mut gone);
             }
             gone.add(address, link);
         }

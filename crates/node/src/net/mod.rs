@@ -6,8 +6,11 @@
 mod address;
 mod link_task;
 mod links;
+mod open_files;
 mod transport;
 
 pub use address::{AdvertiseError, Advertised, Listen};
 pub use links::{LinkOptions, Links, LinksEnd};
+pub(crate) use open_files::OpenFile;
+pub use open_files::OpenFiles;
 pub use transport::{Stream, Transport};
