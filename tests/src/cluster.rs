@@ -42,6 +42,7 @@ pub struct Builder {
     follower_flags: Vec<String>,
     apart: bool,
     only: Option<Part>,
+    open_files: Option<usize>,
     leader_at: Option<SocketAddr>,
     follower_at: Option<SocketAddr>,
 }
@@ -82,6 +83,13 @@ impl Builder {
         self
     }
 
+    /// How many files a part may have open.
+    #[must_use]
+    pub fn open_files(mut self, most: usize) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
     /// Where a part listens, in place of a free port of 127.0.0.1.
     #[must_use]
     pub fn at(mut self, part: Part, address: SocketAddr) -> Self {
@@ -105,6 +113,7 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     arguments: Vec<String>,
+    open_files: Option<usize>,
 }
 
 impl Process {
@@ -118,7 +127,12 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn start(part: Part, arguments: Vec<String>, folder: &Path) -> Process {
+    fn start(
+        part: Part,
+        arguments: Vec<String>,
+        folder: &Path,
+        open_files: Option<usize>,
+    ) -> Process {
         let name = match part {
             Part::Mixed => "mixed",
             Part::Leader => "leader",
@@ -132,7 +146,16 @@ impl Process {
             .open(&log)
             .expect("the log can be opened");
         let errors = output.try_clone().expect("the log can be shared");
-        let child = Command::new(tepui())
+        let mut command = match open_files {
+            None => Command::new(tepui()),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited]).arg(tepui());
+                shell
+            }
+        };
+        let child = command
             .arg(name)
             .args(&arguments)
             .current_dir(folder)
@@ -162,6 +185,7 @@ impl Process {
             child,
             log,
             arguments,
+            open_files,
         }
     }
 
@@ -239,7 +263,12 @@ impl Cluster {
                 quick.clone(),
             ];
             own.extend(builder.flags.iter().chain(&builder.leader_flags).cloned());
-            processes.push(Process::start(Part::Leader, own, folder.path()));
+            processes.push(Process::start(
+                Part::Leader,
+                own,
+                folder.path(),
+                builder.open_files,
+            ));
         }
         if apart && builder.only != Some(Part::Leader) {
             let master = format!("--master={leader}");
@@ -253,7 +282,12 @@ impl Cluster {
                 path.clone(),
             ];
             own.extend(builder.flags.iter().chain(&builder.follower_flags).cloned());
-            processes.push(Process::start(Part::Follower, own, folder.path()));
+            processes.push(Process::start(
+                Part::Follower,
+                own,
+                folder.path(),
+                builder.open_files,
+            ));
         }
         if !apart {
             let leader_port = format!("--leader_port={}", leader.port());
@@ -274,7 +308,12 @@ impl Cluster {
                 &builder.follower_flags,
             ];
             own.extend(flags.into_iter().flatten().cloned());
-            processes.push(Process::start(Part::Mixed, own, folder.path()));
+            processes.push(Process::start(
+                Part::Mixed,
+                own,
+                folder.path(),
+                builder.open_files,
+            ));
         }
         Cluster {
             folder,
@@ -374,7 +413,8 @@ impl Cluster {
             .iter_mut()
             .find(|process| process.part == part)
             .expect("the cluster has such a part");
-        *process = Process::start(part, process.arguments.clone(), &folder);
+        let (arguments, files) = (process.arguments.clone(), process.open_files);
+        *process = Process::start(part, arguments, &folder, files);
     }
 
     /// Everything the parts printed.

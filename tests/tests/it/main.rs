@@ -12,6 +12,7 @@ mod crowd;
 mod drivers;
 mod errors;
 mod hostile;
+mod hostile_held;
 mod hostile_messages;
 mod killed;
 mod many;

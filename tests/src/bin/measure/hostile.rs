@@ -4,7 +4,7 @@
 //! processor that makes a flood; here it is one of two, and should not be taken from those who are measured.
 
 use crate::{
-    leader::{cost, leader, settled},
+    leader::{Cost, cost, leader, settled},
     load::{Failure, percentile},
 };
 use std::{
@@ -24,7 +24,7 @@ use tepui_tests::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs of each kind; their medians are compared.
-const RUNS: usize = 5;
+const RUNS: usize = 9;
 
 /// Connections of each way to hold one for nothing.
 const HELD: usize = 1_000;
@@ -47,12 +47,18 @@ pub(crate) fn measure(followers: usize) -> Result<(), Failure> {
             quiet.push(register(followers, &[])?);
             attacked.push(register(followers, &kinds)?);
         }
-        quiet.sort_by(f64::total_cmp);
-        attacked.sort_by(f64::total_cmp);
+        let mut ratios: Vec<f64> = quiet
+            .iter()
+            .zip(&attacked)
+            .map(|(one, other)| other / one)
+            .collect();
+        for values in [&mut quiet, &mut attacked, &mut ratios] {
+            values.sort_by(f64::total_cmp);
+        }
         let (one, other) = (percentile(&quiet, 50), percentile(&attacked, 50));
         println!(
             "{name:<28}{one:>10.2}{other:>10.2}{:>9.2}{:>14.2} to {:.2}",
-            other / one,
+            percentile(&ratios, 50),
             percentile(&quiet, 1),
             percentile(&quiet, 100)
         );
@@ -136,42 +142,59 @@ const BEGINNINGS: &[(&str, &[u8])] = &[
     ),
 ];
 
-fn held() -> Result<(), Failure> {
+/// A leader with 300 followers, and connections held of the first `kinds` kinds.
+fn besieged(kinds: usize) -> Result<(Cluster, Emulator, Cost, Vec<TcpStream>), Failure> {
     let leader = leader(&[]);
     let emulator = Emulator::start(leader.leader, 300, &[]);
     emulator.all_registered(PATIENCE);
     settled(&leader, 300)?;
     let before = cost(&leader);
-    println!("\nms of a request, and seconds until 300 more followers are registered");
+    let mut held = Vec::new();
+    for (_, beginning) in BEGINNINGS.iter().take(kinds) {
+        for _ in 0..HELD {
+            let mut stream = TcpStream::connect(leader.leader)?;
+            stream.write_all(beginning)?;
+            held.push(stream);
+        }
+    }
+    Ok((leader, emulator, before, held))
+}
+
+fn held() -> Result<(), Failure> {
+    println!(
+        "\nms of a request to a leader with 300 followers, and seconds until 300 more are registered"
+    );
     println!(
         "{:<34}{:>9}{:>9}{:>9}{:>9}{:>12}",
         "", "health", "p99", "state", "p99", "registered"
     );
-    row("no held connections", &leader)?;
-    let mut all = Vec::new();
-    for (name, beginning) in BEGINNINGS {
-        for _ in 0..HELD {
-            let mut stream = TcpStream::connect(leader.leader)?;
-            stream.write_all(beginning)?;
-            all.push(stream);
-        }
-        row(&format!("and {HELD} {name}"), &leader)?;
+    for kinds in 0..=BEGINNINGS.len() {
+        let (leader, _emulator, _, _held) = besieged(kinds)?;
+        let name = match kinds {
+            0 => "no held connections".to_owned(),
+            more => format!("and {HELD} {}", BEGINNINGS[more - 1].0),
+        };
+        row(&name, &leader)?;
     }
+    reclaimed()
+}
+
+/// How long held connections stay, and what they cost meanwhile.
+fn reclaimed() -> Result<(), Failure> {
+    let (leader, emulator, before, mut held) = besieged(BEGINNINGS.len())?;
     let with = cost(&leader);
     println!(
         "{} held connections: {:.1} KiB of the leader's PSS each, {} open files (before: {})",
-        all.len(),
-        with.pss.saturating_sub(before.pss) as f64 / all.len() as f64,
+        held.len(),
+        with.pss.saturating_sub(before.pss) as f64 / held.len() as f64,
         with.files,
         before.files
     );
     let started = Instant::now();
-    let mut slow = all.split_off(2 * HELD);
-    slow.extend(all.split_off(HELD));
-    // A byte now and then does not help: a head and a body have a time for the whole.
     let mut left = with.files;
     let reclaimed = eventually(Duration::from_secs(200), || {
-        for stream in &mut slow {
+        // A byte now and then does not help: a head and a body have a time for the whole.
+        for stream in &mut held[HELD..] {
             stream.write_all(b"x").ok();
         }
         left = cost(&leader).files;
