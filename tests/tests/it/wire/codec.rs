@@ -36,13 +36,44 @@ pub(crate) fn exchange(bytes: &[u8], names: &Names) -> Vec<u8> {
     exchange_message(bytes, names).unwrap_or_else(|| bytes.to_vec())
 }
 
+/// Whether two messages have the same fields in the same order, whatever they say.
+pub(crate) fn same_shape(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one), Some(other)) = (fields(one), fields(other)) else {
+        return false;
+    };
+    let alike = |(one, other): (&Field<'_>, &Field<'_>)| match (one, other) {
+        (Field::Plain { key: one, .. }, Field::Plain { key: other, .. }) => one == other,
+        (
+            Field::Delimited {
+                key: one,
+                value: first,
+                ..
+            },
+            Field::Delimited {
+                key: other,
+                value: second,
+                ..
+            },
+        ) => {
+            // A text is no message, or one by chance; then the other one is no message or another one.
+            let texts = |value| {
+                std::str::from_utf8(value).is_ok_and(|text| !text.contains(char::is_control))
+            };
+            one == other
+                && (first == second || same_shape(first, second) || texts(first) && texts(second))
+        }
+        _ => false,
+    };
+    one.len() == other.len() && one.iter().zip(&other).all(alike)
+}
+
 /// None when nothing changes, or when it is no message.
 fn exchange_message(bytes: &[u8], names: &Names) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len() + 16);
     let mut changed = false;
     for field in fields(bytes)? {
         match field {
-            Field::Plain(whole) => out.extend_from_slice(whole),
+            Field::Plain { whole, .. } => out.extend_from_slice(whole),
             Field::Delimited { key, value, whole } => match exchange_leaf(value, names) {
                 Some(value) => {
                     changed = true;
@@ -70,7 +101,10 @@ fn exchange_leaf(value: &[u8], names: &Names) -> Option<Vec<u8>> {
 /// Protobuf's framing of fields, and no more of it.
 mod bytes_of {
     pub(super) enum Field<'a> {
-        Plain(&'a [u8]),
+        Plain {
+            key: &'a [u8],
+            whole: &'a [u8],
+        },
         Delimited {
             key: &'a [u8],
             value: &'a [u8],
@@ -91,10 +125,20 @@ mod bytes_of {
             let field = match key & 7 {
                 0 => {
                     varint(&mut bytes)?;
-                    Field::Plain(&start[..start.len() - bytes.len()])
+                    let whole = &start[..start.len() - bytes.len()];
+                    Field::Plain {
+                        key: key_bytes,
+                        whole,
+                    }
                 }
-                1 => Field::Plain(skip(start, &mut bytes, 8)?),
-                5 => Field::Plain(skip(start, &mut bytes, 4)?),
+                1 => Field::Plain {
+                    key: key_bytes,
+                    whole: skip(start, &mut bytes, 8)?,
+                },
+                5 => Field::Plain {
+                    key: key_bytes,
+                    whole: skip(start, &mut bytes, 4)?,
+                },
                 2 => {
                     let length = usize::try_from(varint(&mut bytes)?).ok()?;
                     let value = bytes.get(..length)?;
@@ -152,4 +196,22 @@ fn leaves_are_exchanged_at_any_depth_and_lengths_follow() {
     let expected = [&[0x0a, 6, 0x0a, 4][..], b"ours", &[0x10, 5]].concat();
     assert_eq!(exchange(&message, &names), expected);
     assert_eq!(exchange(b"\x10\x05", &names), b"\x10\x05");
+}
+
+#[test]
+fn shapes_are_the_same_when_only_values_differ() {
+    // {1: {1: 1}, 2: 5}, with other values, in another order, with another field.
+    assert!(same_shape(
+        b"\x0a\x02\x08\x01\x10\x05",
+        b"\x0a\x02\x08\x07\x10\x06"
+    ));
+    assert!(!same_shape(
+        b"\x0a\x02\x08\x01\x10\x05",
+        b"\x10\x05\x0a\x02\x08\x01"
+    ));
+    assert!(!same_shape(
+        b"\x0a\x02\x08\x01\x10\x05",
+        b"\x0a\x02\x10\x01\x10\x05"
+    ));
+    assert!(same_shape(b"\x0a\x061.11.0", b"\x0a\x061.12.0"));
 }
