@@ -2,7 +2,7 @@
 
 Arguments: the leader's HOST:PORT, a mode, a number of tasks or the id of a framework to take over.
 
-executor N   N tasks on its own executor (pymesos_v0_executor.py): all but the last end by themselves, the last one is killed
+executor N   N tasks on its own executor (pymesos_v0_executor.py): all but the last one end when they are told, that one is killed
 commands N   N command tasks
 hold         one command task that does not end; says so on a line, and lives on until it is told an error
 take-over ID registers with that id in place of another scheduler, reconciles, and kills what it finds running
@@ -40,10 +40,21 @@ def add_scalars(resources, cpus, mem):
         resource.scalar.value = value
 
 
-def no_refusal():
+def refuse(seconds):
     filters = mesos_pb2.Filters()
-    filters.refuse_seconds = 0
+    filters.refuse_seconds = seconds
     return filters
+
+
+class Mistakes(logging.Handler):
+    """Exceptions in handlers, which the driver only logs before it tries them again."""
+
+    def __init__(self):
+        logging.Handler.__init__(self, logging.ERROR)
+        self.seen = []
+
+    def emit(self, record):
+        self.seen.append(self.format(record))
 
 
 class Base(Scheduler):
@@ -88,9 +99,9 @@ class Base(Scheduler):
                 tasks.append(task)
                 cpus, mem = cpus - CPUS, mem - MEM
             if tasks:
-                driver.launchTasks(offer.id, tasks, no_refusal())
+                driver.launchTasks(offer.id, tasks, refuse(0))
             else:
-                driver.declineOffer(offer.id)
+                driver.declineOffer(offer.id, refuse(5))
 
     def statusUpdate(self, driver, status):
         task, state = status.task_id.value, name_of(status.state)
@@ -124,9 +135,18 @@ class Commands(Base):
 
 
 class WithExecutor(Base):
-    """Each task's executor says `echo DATA`; a message to the executor comes back as `reply MESSAGE`."""
+    """Once all tasks run it says `hello` to each, once all are answered it ends all but the last one, which it kills.
+
+    One after the other, since the driver knows the sender of the newest message only: it drops updates when messages come from
+    elsewhere at the same time, and has to wait until they are sent again.
+    """
 
     executor = True
+
+    def __init__(self, wanted):
+        Base.__init__(self, wanted)
+        self.running = {}
+        self.replies = 0
 
     def describe(self, task, number):
         task.task_id.value = task.name = "python-%d" % number
@@ -135,21 +155,28 @@ class WithExecutor(Base):
         task.executor.command.value = "exec '%s' -B -u '%s'" % (
             sys.executable, os.path.join(HERE, "pymesos_v0_executor.py"))
         add_scalars(task.executor.resources, EXECUTOR_CPUS, EXECUTOR_MEM)
-        # The last one waits to be killed. Bytes that are no text must arrive as they are.
-        task.data = ("wait " if number == self.tally.wanted - 1 else "end ") + "payload-%d \x00\xff" % number
+        # Bytes that are no text must arrive as they are.
+        task.data = "payload-%d \x00\xff" % number
+
+    def say(self, driver, what, status, more=""):
+        data = what + " " + status.task_id.value.encode("ascii") + more
+        driver.sendFrameworkMessage(status.executor_id, status.slave_id, data)
 
     def changed(self, driver, status, state):
         if state == "TASK_RUNNING":
-            data = "hello " + status.task_id.value.encode("ascii") + " \x00\xff"
-            driver.sendFrameworkMessage(status.executor_id, status.slave_id, data)
-            if status.task_id.value == "python-%d" % (self.tally.wanted - 1):
-                driver.killTask(status.task_id)
+            self.running[status.task_id.value] = status
+            if len(self.running) == self.tally.wanted:
+                for running in self.running.values():
+                    self.say(driver, "hello", running, " \x00\xff")
 
     def frameworkMessage(self, driver, executor_id, slave_id, data):
         Base.frameworkMessage(self, driver, executor_id, slave_id, data)
-        replies = [m for m in self.tally.messages if m.startswith("reply ")]
-        if len(replies) == self.tally.wanted:
-            self.note["replied"].set()
+        self.replies += data.startswith("reply ")
+        if self.replies == self.tally.wanted and data.startswith("reply "):
+            last = self.running.pop("python-%d" % (self.tally.wanted - 1))
+            for running in self.running.values():
+                self.say(driver, "end", running)
+            driver.killTask(last.task_id)
 
 
 class Hold(Base):
@@ -174,7 +201,7 @@ class TakeOver(Base):
 
     def resourceOffers(self, driver, offers):
         for offer in offers:
-            driver.declineOffer(offer.id)
+            driver.declineOffer(offer.id, refuse(5))
 
     def changed(self, driver, status, state):
         reason = mesos_pb2.TaskStatus.Reason.Name(status.reason) if status.HasField("reason") else ""
@@ -185,6 +212,8 @@ class TakeOver(Base):
 
 def main():
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    mistakes = Mistakes()
+    logging.getLogger().addHandler(mistakes)
     mode, argument = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""
     framework = mesos_pb2.FrameworkInfo()
     framework.user, framework.name, framework.hostname = "root", "pymesos v0 " + mode, "localhost"
@@ -192,13 +221,9 @@ def main():
         framework.id.value = argument
     kinds = {"executor": WithExecutor, "commands": Commands, "hold": Hold, "take-over": TakeOver}
     scheduler = kinds[mode](int(argument) if argument.isdigit() else 1)
-    replied = scheduler.note["replied"] = threading.Event()
     driver = MesosSchedulerDriver(scheduler, framework, common.leader())
     driver.start()
     ended = scheduler.tally.done.wait(40)
-    if mode == "executor":
-        replied.wait(20)
-    scheduler.note["replied"] = replied.is_set()
     scheduler.note["ended"] = ended
     if mode == "hold":
         # What libmesos does on an error: a message that the leader must not take from a scheduler that is replaced.
@@ -207,7 +232,7 @@ def main():
         driver.stop()
     driver.join()
     note = scheduler.note
-    summary = dict(note, wanted=scheduler.tally.wanted, states=scheduler.tally.states)
+    summary = dict(note, mistakes=mistakes.seen, wanted=scheduler.tally.wanted, states=scheduler.tally.states)
     # As text that JSON can carry.
     summary["messages"] = [m.decode("latin-1") for m in scheduler.tally.messages]
     print(json.dumps(summary))

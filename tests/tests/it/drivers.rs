@@ -90,9 +90,8 @@ fn assert_own_executor(cluster: &Cluster, summary: &Value) {
         };
         let states = &summary["states"][format!("python-{number}")];
         assert_eq!(texts(states), ["TASK_RUNNING", end], "{summary}");
-        let data = if number == 4 { "wait" } else { "end" };
         for message in [
-            format!("echo {data} payload-{number} \0\u{ff}"),
+            format!("echo payload-{number} \0\u{ff}"),
             format!("reply hello python-{number} \0\u{ff}"),
         ] {
             let said = texts(&summary["messages"]);
@@ -101,6 +100,7 @@ fn assert_own_executor(cluster: &Cluster, summary: &Value) {
     }
     assert_eq!(summary["registered"], 1, "{summary}");
     assert_eq!(summary["errors"], json!([]), "{summary}");
+    assert_eq!(summary["mistakes"], json!([]), "{summary}");
     let follower = format!("slave(1)@{}", cluster.follower);
     assert_eq!(summary["pids"], json!([follower]), "{summary}");
     let leader = format!("master@{}", cluster.leader);
@@ -147,6 +147,7 @@ fn pymesos_v0_runs_command_tasks() {
             assert_eq!(texts(states), expected, "{summary}");
         }
         assert_eq!(summary["errors"], json!([]), "{summary}");
+        assert_eq!(summary["mistakes"], json!([]), "{summary}");
         assert_completed(&cluster, &summary, &[("TASK_FINISHED", 10)]);
     });
 }
@@ -161,6 +162,7 @@ fn assert_took_over(cluster: &Cluster, summary: &Value, id: &Value) {
     );
     assert_eq!(summary["reasons"][0], "REASON_RECONCILIATION", "{summary}");
     assert_eq!(summary["errors"], json!([]), "{summary}");
+    assert_eq!(summary["mistakes"], json!([]), "{summary}");
     assert_completed(cluster, summary, &[("TASK_KILLED", 1)]);
 }
 
