@@ -208,6 +208,9 @@ impl Leader {
                 "Ignored an update of the follower {id} from {from}, which is not known as it"
             ));
         }
+        if let Err(error) = validate::message::update_follower(&message) {
+            return self.ignore(format!("Dropped an update of the follower {id}: {error}"));
+        }
         let Some(follower) = self.state.follower_mut(&id) else {
             return;
         };
@@ -219,7 +222,7 @@ impl Leader {
         }
         message.oversubscribed_resources.iter_mut().for_each(own);
         let total = follower.total.non_revocable()
-            + &Resources::from_proto(&message.oversubscribed_resources);
+            + &Resources::from_proto(&message.oversubscribed_resources).revocable();
         if total == follower.total {
             return;
         }

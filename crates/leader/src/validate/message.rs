@@ -108,8 +108,26 @@ fn follower_info(info: &v1::AgentInfo) -> Result<(), String> {
     valid(&info.resources)
 }
 
+/// `UpdateSlaveMessage`
+pub(crate) fn update_follower(message: &internal::UpdateSlaveMessage) -> Result<(), String> {
+    valid(&message.oversubscribed_resources)
+}
+
+/// No follower has more of anything. Sums over all of them stay far from where numbers end, and one
+/// that reports nonsense does not become most of the cluster.
+const LARGEST_AMOUNT: f64 = 1e12;
+
 fn valid(resources: &[v1::Resource]) -> Result<(), String> {
-    validate_all(resources).map_err(|error| error.to_string())
+    validate_all(resources).map_err(|error| error.to_string())?;
+    let amounts = resources.iter().filter_map(|resource| resource.scalar);
+    for amount in amounts {
+        if amount.value > LARGEST_AMOUNT {
+            return Err(format!(
+                "Invalid scalar resource: value > {LARGEST_AMOUNT:e}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// `1.11.0`, with or without `-label` and `+build`.

@@ -167,3 +167,29 @@ fn messages_that_leaders_do_not_take_are_counted_and_dropped() {
         "an observer takes pongs only"
     );
 }
+
+#[test]
+fn followers_do_not_report_more_than_there_can_be() {
+    let mut cluster = Cluster::new();
+    let mut message = register_message(1, "cpus:4");
+    message.slave.resources[0].scalar = Some(v1::value::Scalar { value: 1e300 });
+    cluster.peer(&pid(1), message);
+    assert!(told(&mut cluster).is_empty());
+    let agent = cluster.register(1, "cpus:4");
+    let spare = |resources: Vec<v1::Resource>| internal::UpdateSlaveMessage {
+        slave_id: agent.id.clone(),
+        update_oversubscribed_resources: Some(true),
+        oversubscribed_resources: resources,
+        ..Default::default()
+    };
+    // Not revocable, hence not spare; and said twice, it would be twice as much.
+    cluster.peer(&agent.pid, spare(resources("cpus:2")));
+    cluster.peer(&agent.pid, spare(resources("cpus:2")));
+    let mut endless = resources("cpus:1");
+    endless[0].revocable = Some(v1::resource::RevocableInfo {});
+    endless[0].scalar = Some(v1::value::Scalar { value: f64::NAN });
+    cluster.peer(&agent.pid, spare(endless));
+    let scheduler = cluster.subscribe(framework());
+    let offer = cluster.offer(scheduler.stream);
+    assert_eq!(cpus(&offer), Some(4.0));
+}
