@@ -205,7 +205,7 @@ impl Scene {
                     break;
                 }
                 let mut byte = [0; 1];
-                stream.read(&mut byte).ok();
+                stream.read_exact(&mut byte).ok();
             }
         }
         Ok(())
