@@ -7,6 +7,7 @@ mod client;
 mod exchange;
 mod followers;
 mod http;
+mod imposter;
 mod matrix;
 mod secrets;
 

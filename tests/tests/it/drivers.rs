@@ -3,6 +3,7 @@
 //!
 //! The first needs Python 2.7; where there is none its tests say so and pass.
 
+mod executor;
 pub(crate) mod libmesos;
 mod newer;
 

@@ -7,6 +7,7 @@ use tepui_tests::cluster::{Cluster, Part};
 use tepui_tests::commands;
 use tepui_tests::http::{Request, send};
 use tepui_tests::libprocess::Peer;
+use tepui_tests::programs::{Runtime, python2, run};
 use tepui_tests::wait::eventually;
 
 use super::client::{Outcome, authenticate};
@@ -114,4 +115,27 @@ fn a_follower_proves_who_it_is_again_to_a_leader_that_was_restarted() {
         leader.logs(),
         follower.logs()
     );
+}
+
+#[test]
+fn pymesos_v0_which_cannot_prove_who_it_is_is_told_so() {
+    if python2().is_none() {
+        return;
+    }
+    let files = Files::new();
+    let leader = leader_with(&files, &STRICT);
+    let program = "pymesos_v0_scheduler.py";
+    let summary = run(
+        Runtime::Python2,
+        program,
+        leader.leader,
+        &["commands", "1"],
+        3 * PATIENCE,
+    );
+    let error = summary["errors"][0].as_str().unwrap_or_default();
+    assert!(
+        error.starts_with("Framework at scheduler@") && error.ends_with(" is not authenticated"),
+        "{summary}"
+    );
+    assert_eq!(summary["registered"], 0, "{summary}");
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tepui_tests::cluster::{Cluster, Part};
-use tepui_tests::http::{Request, Response, send};
-use tepui_tests::scheduler::{Framework, command_task, launch};
+use tepui_tests::http::{
+    Chunks, PATIENCE, Request, Response, connect, read_head, read_record, send,
+};
+use tepui_tests::scheduler::{Framework, SCHEDULER, command_task, launch};
 use tepui_tests::wait::eventually;
 
 use super::{Files, STRICT, basic, leader_with};
@@ -61,6 +64,48 @@ fn the_recorded_requests_of_everybody_and_nobody_are_answered_as_recorded() {
         if answer.status != 200 {
             assert_eq!(json!(answer.text()), expected["text"], "{request}");
         }
+    }
+}
+
+#[test]
+fn nobody_calls_in_the_name_of_another_one_s_framework() {
+    let files = Files::new();
+    let cluster = leader_with(&files, &STRICT);
+    let info = json!({"user": "root", "name": "mine", "role": "*", "principal": "marathon"});
+    let subscribe = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+    let post = |call: &Value, who: &str| {
+        let request = Request::post_json(SCHEDULER, call).header("Accept", "application/json");
+        request.header("Authorization", who)
+    };
+    let (own, other) = (basic("marathon", "m-secret"), basic("ops", "o-secret"));
+    let mut connection = connect(cluster.leader, PATIENCE).expect("the leader accepts");
+    let sent = connection.write_all(&post(&subscribe, &own).to_bytes(cluster.leader));
+    sent.expect("the leader reads");
+    let mut reader = BufReader::new(connection);
+    let (status, headers) = read_head(&mut reader).expect("the leader answers");
+    assert_eq!(status, 200, "{headers:?}");
+    let stream = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("Mesos-Stream-Id"));
+    let (_, stream) = stream.expect("a stream id");
+    // Kept to the end: without its stream the framework ends.
+    let mut events = Chunks::new(reader);
+    let record = read_record(&mut events).expect("the leader goes on");
+    let event: Value = serde_json::from_slice(&record.expect("an event")).expect("events are JSON");
+    let id = &event["subscribed"]["framework_id"];
+    assert!(id["value"].is_string(), "{event}");
+    let teardown = json!({"type": "TEARDOWN", "framework_id": id});
+    for (who, status, text) in [
+        (
+            &other,
+            400,
+            "Authenticated principal 'ops' does not match principal 'marathon' set in `FrameworkInfo`",
+        ),
+        (&own, 202, ""),
+    ] {
+        let request = post(&teardown, who).header("Mesos-Stream-Id", stream);
+        let answer = send(cluster.leader, &request).expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (status, text));
     }
 }
 
