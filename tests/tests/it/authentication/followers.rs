@@ -139,3 +139,25 @@ fn pymesos_v0_which_cannot_prove_who_it_is_is_told_so() {
     );
     assert_eq!(summary["registered"], 0, "{summary}");
 }
+
+#[test]
+fn leader_and_follower_of_one_process_prove_themselves_too() {
+    let files = Files::new();
+    let cluster = Cluster::builder()
+        .leader_flag("credentials", &files.credentials())
+        .leader_flag("authenticate_agents", "true")
+        .leader_flag("authenticate_frameworks", "true")
+        .follower_flag("credential", &files.credential("follower", "f-secret"))
+        .start();
+    let authenticated = format!("{} is authenticated as 'follower'", pid_of(&cluster));
+    assert!(logged(&cluster, Part::Mixed, &authenticated));
+    let peer = Peer::new();
+    let mut driver = Driver::new(&peer, cluster.leader);
+    let pid = driver.pid();
+    let outcome = authenticate(&peer, cluster.leader, &pid, "marathon", "m-secret");
+    assert_eq!(outcome, Outcome::Completed);
+    driver.subscribe(&description("authenticated"));
+    let (offer, _) = driver.offer();
+    driver.launch(&offer, vec![command("task", &offer, "exit 0")]);
+    driver.until("task", "TASK_FINISHED");
+}
