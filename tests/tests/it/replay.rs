@@ -3,7 +3,7 @@
 //! A cluster is brought into a state like the recorded ones (a framework that runs tasks, one that is gone, tasks of every
 //! fate), and then every request of `basic`, `operator` and the leading master of `ha` is sent as it was, with recorded ids
 //! and paths exchanged for ours. Values may differ: versions, ids and times do. What else may is listed with its reason in
-//! `tests/data/replay-tolerated.jsonl`; `auth` needs credentials and comes with authentication.
+//! `tests/data/replay-tolerated.jsonl`; `auth` needs credentials: [`crate::wire`] replays its requests.
 //!
 //! A line of that file: `request` (the pattern of "FILE TO METHOD PATH NAME", where `*` stands for anything), `what` (`status`,
 //! `header NAME`, `body PATH` with a path pattern of [`tepui_tests::shape`], or `*`), and `why`.

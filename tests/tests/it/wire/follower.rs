@@ -72,6 +72,7 @@ fn our_follower_says_what_the_recorded_agent_said_in_basic() {
         }
         player.play(line);
     }
+    player.ping_once_more(MASTER, AGENT);
     player.finish(
         18,
         &Report {
@@ -92,6 +93,7 @@ fn our_follower_says_what_the_recorded_agent_said_in_operator() {
     for line in &read("operator") {
         player.play(line);
     }
+    player.ping_once_more(MASTER, AGENT);
     player.finish(
         6,
         &Report {
@@ -168,6 +170,7 @@ fn our_follower_says_what_the_recorded_agents_said_in_auth() {
         }
         player.play(line);
     }
+    player.ping_once_more(MASTER, AGENT);
     player.finish(
         20,
         &Report {
@@ -194,6 +197,7 @@ fn our_follower_says_what_the_recorded_agent_said_in_ha() {
         }
         player.play(line);
     }
+    player.ping_once_more(first, AGENT);
     player.finish(
         4,
         &Report {

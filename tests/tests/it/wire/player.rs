@@ -145,6 +145,26 @@ impl Player {
         }
     }
 
+    /// Waits until all that our follower has said to its master has arrived: its answer to one more ping comes after it.
+    pub(crate) fn ping_once_more(&mut self, master: u16, agent: u16) {
+        let to = format!("slave(1)@{}", self.address(agent));
+        let peer = self.peer(master);
+        // {connected: true}
+        let body = [0x08, 0x01];
+        let sent = peer.send(
+            "slave-observer(1)",
+            &to,
+            "mesos.internal.PingSlaveMessage",
+            &body,
+        );
+        assert!(sent.is_ok(), "{sent:?}");
+        let is_pong = |message: &Message| message.name == "mesos.internal.PongSlaveMessage";
+        assert!(
+            peer.take(PATIENCE, is_pong).is_some(),
+            "the last ping is answered"
+        );
+    }
+
     /// Compares what became of all with what should have, after the last line; panics with everything that was different.
     /// `exact` messages or more must be the recorded ones to the byte, but for the names of this run.
     pub(crate) fn finish(mut self, exact: usize, expected: &Report) {
@@ -169,6 +189,9 @@ impl Player {
                         .push(format!("not recorded: {label} on {conn}: {body:.400}"));
                 }
             }
+        }
+        for unused in self.rules.unused() {
+            println!("not needed this time: {unused}");
         }
         self.problems.extend(self.rules.miscounted());
         let count = self.problems.len();

@@ -62,6 +62,12 @@ impl Rules {
         found.is_some()
     }
 
+    /// Rules that did not apply.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &Value> {
+        let both = self.entries.iter().zip(&self.used);
+        both.filter(|(_, used)| **used == 0).map(|(entry, _)| entry)
+    }
+
     /// Rules that applied more or less often than they say.
     pub(crate) fn miscounted(&self) -> Vec<String> {
         let both = self.entries.iter().zip(&self.used);
