@@ -25,6 +25,16 @@ pub const COMMAND_EXECUTOR_CPUS: f64 = 0.1;
 /// Memory in MB that the executor of a command task counts for.
 pub const COMMAND_EXECUTOR_MEM_MB: f64 = 32.0;
 
+/// What becomes of executors from before a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recover {
+    /// They are taken back.
+    #[default]
+    Reconnect,
+    /// They are ended, and the follower with them.
+    Cleanup,
+}
+
 /// How a follower authenticates with its leader.
 #[derive(Debug, Clone)]
 pub struct FollowerAuthentication {
@@ -93,6 +103,11 @@ pub struct Config {
     pub executor_reregistration_timeout: Duration,
     /// `--executor_shutdown_grace_period`.
     pub executor_shutdown_grace_period: Duration,
+    /// `--executor_reregistration_retry_interval`: how often v0 executors from before a restart are
+    /// asked again to come back.
+    pub executor_reregistration_retry_interval: Option<Duration>,
+    /// `--recover`.
+    pub recover: Recover,
     /// `--recovery_timeout`; executors of checkpointing frameworks learn it.
     pub recovery_timeout: Duration,
     /// `--registration_backoff_factor`.
@@ -133,6 +148,8 @@ impl Config {
             default_container_info: None,
             executor_registration_timeout: Duration::from_secs(60),
             executor_reregistration_timeout: Duration::from_secs(2),
+            executor_reregistration_retry_interval: None,
+            recover: Recover::Reconnect,
             executor_shutdown_grace_period: Duration::from_secs(5),
             recovery_timeout: Duration::from_secs(15 * 60),
             registration_backoff_factor: Duration::from_secs(1),

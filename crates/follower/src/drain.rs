@@ -75,6 +75,17 @@ impl Follower {
         }
     }
 
+    /// Kills what came back from before a restart, if we were being drained then.
+    pub(crate) fn go_on_draining(&mut self, fx: &mut Effects) {
+        let Some(drain) = &self.drain else { return };
+        let max_grace = drain.config.max_grace_period;
+        info(fx, "Going on to drain".to_owned());
+        let frameworks: Vec<_> = self.frameworks.keys().cloned().collect();
+        for framework in frameworks {
+            self.drain_framework(&framework, max_grace, fx);
+        }
+    }
+
     /// What ends while draining says so.
     pub(crate) fn mark_drained(&self, framework: &FrameworkId, status: &mut v1::TaskStatus) {
         let Some(drain) = &self.drain else { return };

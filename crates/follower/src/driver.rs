@@ -17,7 +17,7 @@ use crate::{
     log,
     state::{Connection, ExecutorKey, id_proto},
     status::Origin,
-    view::{ExecutorKind, ExecutorState},
+    view::ExecutorState,
     warn,
 };
 use tepui_model::{ExecutorId, FrameworkId, container::ContainerId};
@@ -65,6 +65,9 @@ impl Follower {
             ExecutorId::from(&message.executor_id),
         );
         let refusal = self.refusal(&key).or_else(|| {
+            if self.phase == Phase::Recovering {
+                return Some("the follower is recovering");
+            }
             let registered = self.executor(&key)?.state != ExecutorState::Registering;
             registered.then_some("it has registered already")
         });
@@ -139,7 +142,7 @@ impl Follower {
             return Some("its framework does not run here");
         };
         let executor = framework.executors.get(&key.1);
-        match executor.map(|executor| (executor.state, executor.kind)) {
+        match executor.map(|executor| (executor.state, executor.outside)) {
             _ if self.phase == Phase::Terminating => Some("the follower is terminating"),
             _ if framework.terminating => Some("its framework is terminating"),
             None => Some("nobody launched it"),
@@ -147,7 +150,7 @@ impl Follower {
                 Some("it is ending")
             }
             // Nobody else may pass for an executor that runs in this process.
-            Some((_, kind)) if kind != ExecutorKind::Custom => Some("it is no process of its own"),
+            Some((_, false)) => Some("it is no process of its own"),
             Some(_) => None,
         }
     }

@@ -43,8 +43,7 @@ impl Follower {
             };
             executor.pid = Some(pid);
             // It was given up while it started. Executors in this process hear SHUTDOWN instead.
-            if executor.state == ExecutorState::Terminating && executor.kind == ExecutorKind::Custom
-            {
+            if executor.state == ExecutorState::Terminating && executor.outside {
                 fx.push(Effect::Destroy {
                     container: container.clone(),
                 });
@@ -113,7 +112,7 @@ impl Follower {
     }
 
     /// Nothing of an executor runs any more: its tasks have ended with it.
-    fn executor_terminated(
+    pub(crate) fn executor_terminated(
         &mut self,
         key: &ExecutorKey,
         status: Option<ExitStatus>,
@@ -125,6 +124,7 @@ impl Follower {
         executor.state = ExecutorState::Terminated;
         executor.nested_pids.clear();
         let (container, kind) = (executor.container.clone(), executor.kind);
+        let outside = executor.outside;
         let connection = executor.connection.take();
         let how = status.map_or_else(
             || "ended with unknown status".to_owned(),
@@ -137,7 +137,7 @@ impl Follower {
         self.counters.executors_terminated += 1;
         self.containers.remove(&container);
         self.disconnected(connection, fx);
-        if kind.is_local() {
+        if !outside {
             fx.push(Effect::StopLocalExecutor {
                 container: container.clone(),
             });
@@ -375,7 +375,7 @@ impl Follower {
         }
     }
 
-    fn remove_executor(&mut self, key: &ExecutorKey, fx: &mut Effects) {
+    pub(crate) fn remove_executor(&mut self, key: &ExecutorKey, fx: &mut Effects) {
         let Some(framework) = self.frameworks.get_mut(&key.0) else {
             return;
         };

@@ -124,7 +124,7 @@ impl Follower {
     ) -> Result<ExecutorKey, Refusal> {
         let key = self.admit(call, principal)?;
         match self.executor(&key) {
-            Some(executor) if executor.kind.is_local() => {
+            Some(executor) if !executor.outside => {
                 Err((400, "Executor cannot be found".to_owned()))
             }
             _ => Ok(key),

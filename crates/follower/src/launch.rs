@@ -170,7 +170,7 @@ pub(crate) fn attachments(
     ]
 }
 
-fn new_executor(
+pub(crate) fn new_executor(
     id: ExecutorId,
     info: Arc<v1::ExecutorInfo>,
     kind: ExecutorKind,
@@ -181,6 +181,7 @@ fn new_executor(
         id,
         info,
         kind,
+        outside: !kind.is_local(),
         container,
         sandbox,
         state: ExecutorState::Registering,

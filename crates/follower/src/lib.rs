@@ -20,6 +20,7 @@
 //! | draining | `drain.rs` |
 //! | removal of old sandboxes | `gc.rs` |
 //! | operator calls that change something | `operator.rs` |
+//! | what ran before a restart | `recovery.rs` |
 //!
 //! Readers get a [`view::View`]; `read/` turns one into documents.
 //!
@@ -41,6 +42,8 @@ mod operations;
 mod operator;
 pub mod paths;
 pub mod read;
+pub mod recovered;
+mod recovery;
 mod registration;
 pub mod resources;
 mod state;
@@ -98,6 +101,7 @@ pub struct Follower {
     phase: Phase,
     leader: Option<Pid>,
     registration: Registration,
+    recovery: recovery::Recovery,
     authentication: authentication::Authentication,
     frameworks: BTreeMap<FrameworkId, Framework>,
     /// Oldest first, bounded.
@@ -158,6 +162,7 @@ impl Follower {
             phase: Phase::Disconnected,
             leader: None,
             registration: Registration::default(),
+            recovery: Default::default(),
             authentication: Default::default(),
             frameworks: BTreeMap::new(),
             completed_frameworks: QueueSync::default(),
@@ -213,6 +218,7 @@ impl Follower {
             } => self.operator(request, *call, fx),
             Input::Shutdown { reason } => self.shutdown(&reason, fx),
         }
+        self.end_recovery_if_done(fx);
         self.publish();
     }
 
@@ -290,9 +296,10 @@ impl Follower {
         self.check_drain();
         assert_eq!(self.frameworks.len(), self.frameworks_view.size());
         assert!(
-            self.timers.len() <= 5 + 3 * executors + self.updates.len() + self.operations.len(),
+            self.timers.len() <= 7 + 3 * executors + self.updates.len() + self.operations.len(),
             "timers leak"
         );
+        self.check_recovery();
         self.updates.check();
         self.gc.check();
     }
@@ -304,6 +311,8 @@ impl Follower {
                 Timer::Authenticate => self.authenticate(fx),
                 Timer::AuthenticationTimeout => self.authentication_timeout(fx),
                 Timer::PingMissing => self.ping_missing(fx),
+                Timer::ExecutorReregistration => self.executor_reregistration_timeout(fx),
+                Timer::ExecutorReconnect => self.ask_to_reconnect(fx),
                 Timer::ExecutorRegistration(container) => {
                     self.executor_registration_timeout(&container, fx)
                 }

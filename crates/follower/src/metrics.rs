@@ -29,6 +29,8 @@ pub struct Counters {
     pub invalid_status_updates: u64,
     /// `slave/valid_status_updates`
     pub valid_status_updates: u64,
+    /// `slave/recovery_errors`
+    pub recovery_errors: u64,
     /// `slave/tasks_finished`
     pub tasks_finished: u64,
     /// `slave/tasks_failed`
@@ -79,7 +81,7 @@ pub fn snapshot(view: &View, now: Time) -> BTreeMap<String, f64> {
         ("slave/invalid_status_updates", c.invalid_status_updates),
         ("slave/valid_status_updates", c.valid_status_updates),
         ("slave/messages_ignored", c.messages_ignored),
-        ("slave/recovery_errors", 0),
+        ("slave/recovery_errors", c.recovery_errors),
         ("slave/tasks_finished", c.tasks_finished),
         ("slave/tasks_failed", c.tasks_failed),
         ("slave/tasks_killed", c.tasks_killed),

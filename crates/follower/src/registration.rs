@@ -76,6 +76,10 @@ pub(crate) fn agent_info(config: &Config, id: Option<&FollowerId>) -> v1::AgentI
 
 impl Follower {
     pub(crate) fn leader_detected(&mut self, leader: Option<Pid>, fx: &mut Effects) {
+        if self.phase == Phase::Recovering {
+            self.recovery.leader = leader;
+            return;
+        }
         if self.phase != Phase::Terminating {
             self.phase = Phase::Disconnected;
         }
@@ -231,6 +235,8 @@ impl Follower {
             }
             Phase::Running if self.id.as_ref() != Some(&id) => return self.wrong_id(&id, fx),
             Phase::Running => warn(fx, format!("Already registered with leader {from}")),
+            // No leader is believed then, so this is never reached.
+            Phase::Recovering => return,
             Phase::Disconnected => {
                 info(fx, format!("Registered with leader {from} as {id}"));
                 self.id = Some(id.clone());
@@ -267,6 +273,7 @@ impl Follower {
                 );
             }
             Phase::Running => warn(fx, format!("Already re-registered with leader {from}")),
+            Phase::Recovering => return,
             Phase::Disconnected => {
                 info(fx, format!("Re-registered with leader {from}"));
                 self.connected(fx);
@@ -396,6 +403,9 @@ impl Follower {
 
     pub(crate) fn shutdown(&mut self, reason: &str, fx: &mut Effects) {
         info(fx, format!("Unregistering and shutting down: {reason}"));
+        if self.phase == Phase::Recovering {
+            self.leader = self.recovery.leader.take();
+        }
         if self.id.is_some() {
             self.send_leader(
                 i::UnregisterSlaveMessage {
@@ -412,6 +422,7 @@ impl Follower {
             return;
         }
         self.phase = Phase::Terminating;
+        self.stop_recovering();
         self.timers.cancel(&Timer::Register);
         self.timers.cancel(&Timer::PingMissing);
         self.stop_authenticating();

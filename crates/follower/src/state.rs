@@ -133,12 +133,21 @@ pub(crate) enum Connection {
     Driver(Driver),
 }
 
+impl Connection {
+    /// That of a driver which has to come back first.
+    pub(crate) fn lost_driver(pid: Pid) -> Self {
+        Self::Driver(Driver { pid, broken: true })
+    }
+}
+
 /// One executor and its tasks.
 #[derive(Debug)]
 pub(crate) struct Executor {
     pub(crate) id: ExecutorId,
     pub(crate) info: Arc<v1::ExecutorInfo>,
     pub(crate) kind: ExecutorKind,
+    /// It is a process of its own, not part of this one.
+    pub(crate) outside: bool,
     pub(crate) container: ContainerId,
     pub(crate) sandbox: PathBuf,
     pub(crate) state: ExecutorState,
@@ -255,6 +264,14 @@ impl Executor {
             }
         }
     }
+    /// Nobody will ever say how a task ended: it becomes history as it is.
+    pub(crate) fn give_up(&mut self, id: &TaskId) {
+        if let Some(task) = self.launched.get(id).cloned() {
+            self.launched.remove_mut(id);
+            self.terminated.insert_mut(id.clone(), task);
+        }
+        self.complete(id);
+    }
     pub(crate) fn view(&self) -> ExecutorView {
         ExecutorView {
             id: self.id.clone(),
@@ -299,6 +316,8 @@ pub(crate) fn new_task(info: &v1::TaskInfo, framework: &FrameworkId, state: Task
 /// Where a follower stands with its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Waiting for executors from before a restart.
+    Recovering,
     /// No leader, or not registered with it.
     Disconnected,
     /// Registered.

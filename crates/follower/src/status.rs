@@ -95,6 +95,21 @@ impl Updates {
             .zip(uuid)
             .is_some_and(|(stream, uuid)| stream.received.contains(uuid))
     }
+    /// Puts a stream back as it was before a restart.
+    pub(crate) fn restore(
+        &mut self,
+        key: (FrameworkId, TaskId),
+        updates: Vec<i::StatusUpdate>,
+        acknowledged: &BTreeSet<Bytes>,
+    ) {
+        for update in updates {
+            let uuid = update.uuid.clone().unwrap_or_default();
+            let fresh = self.push(key.clone(), Arc::new(update));
+            if fresh && acknowledged.contains(&uuid) {
+                self.acknowledge(&key, &uuid);
+            }
+        }
+    }
     fn acknowledge(&mut self, key: &(FrameworkId, TaskId), uuid: &Bytes) -> Acknowledged {
         let Some(stream) = self.streams.get_mut(key) else {
             return Acknowledged::Unexpected;

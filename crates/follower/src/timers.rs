@@ -16,6 +16,10 @@ pub(crate) enum Timer {
     AuthenticationTimeout,
     /// The leader has not pinged for too long.
     PingMissing,
+    /// Executors from before a restart have not come back in time.
+    ExecutorReregistration,
+    /// They are asked once more to come back.
+    ExecutorReconnect,
     /// An executor has not subscribed in time.
     ExecutorRegistration(ContainerId),
     /// An executor that was asked to shut down has not ended in time.

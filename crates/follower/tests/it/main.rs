@@ -11,6 +11,7 @@ mod operations;
 mod operator;
 mod properties;
 mod read;
+mod recovery;
 mod registration;
 mod sandboxes;
 mod wire;
