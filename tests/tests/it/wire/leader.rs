@@ -35,6 +35,11 @@ fn our_leader_says_what_the_recorded_master_said_in_basic() {
             156 => player.close(19),
             // `kill -9` of the agent, and later of the master.
             721 => player.peer(AGENT).break_links(),
+            726 => assert!(
+                eventually(PATIENCE, || cluster.json("/slaves")["slaves"][0]["active"]
+                    == false),
+                "the leader notices that the agent is gone before it is back"
+            ),
             747 => {
                 cluster.kill(Part::Leader);
                 cluster.restart(Part::Leader);
