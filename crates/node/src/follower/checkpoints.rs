@@ -186,7 +186,7 @@ fn drain(
     result.map_err(|source| failed(&path, source))
 }
 
-fn failed(path: &Path, source: io::Error) -> CheckpointError {
+pub(super) fn failed(path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError {
         path: path.to_owned(),
         source,

@@ -7,6 +7,7 @@
 //! | `locals` | the executors that run in this process: their containers, probes, timers and end |
 //! | `probes` | HTTP and TCP probes |
 //! | `checkpoints` | the thread that writes what must survive |
+//! | `recover` | reads back what survived a restart (nothing starts from it yet) |
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API |
 //! | `facts` | what readers want to know and a view does not hold: statistics, metrics |
@@ -19,10 +20,12 @@ mod locals;
 mod machine;
 mod operator;
 mod probes;
+mod recover;
 mod service;
 
 pub use checkpoints::CheckpointError;
 pub use machine::detect;
+pub use recover::recover;
 
 use crate::{
     clock::Clock,

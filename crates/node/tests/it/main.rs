@@ -8,6 +8,7 @@ mod frames;
 mod held;
 mod leader;
 mod links;
+mod recovery;
 mod server;
 mod streams;
 mod support;
