@@ -260,6 +260,9 @@ impl Follower {
             .cloned();
         let Some(executor) = executor else {
             self.counters.valid_status_updates += 1;
+            if let Some(key) = self.heard_before(&framework_id, &task, &update) {
+                return self.acknowledge_executor(&key, &update, origin, fx);
+            }
             if let Origin::Driver(pid) = &origin {
                 self.acknowledge_driver(pid, &update, fx);
             }
@@ -313,8 +316,7 @@ impl Follower {
         origin: Origin,
         fx: &mut Effects,
     ) {
-        let status = update.status.clone();
-        let task = TaskId::from(&status.task_id);
+        let task = TaskId::from(&update.status.task_id);
         if self
             .updates
             .has_received(&(key.0.clone(), task.clone()), &update)
@@ -327,9 +329,46 @@ impl Follower {
         } else {
             self.apply_fresh_update(key, update.clone(), fx);
         }
+        self.acknowledge_executor(key, &update, origin, fx);
+    }
+
+    /// The executor under which a task has ended with this very update, which the framework has
+    /// acknowledged: its sender has missed that it was safe. (The reference forwards it once more.)
+    fn heard_before(
+        &self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        update: &i::StatusUpdate,
+    ) -> Option<ExecutorKey> {
+        let ended_so = |t: &v1::Task| {
+            t.task_id.value == task.as_str() && t.statuses.iter().any(|s| s.uuid == update.uuid)
+        };
+        // Only where it says of which executor: looking through all of them would cost others.
+        let executor = ExecutorId::from(update.executor_id.as_ref()?);
+        let executors = &self.frameworks.get(framework)?.executors;
+        if !executors
+            .get(&executor)?
+            .completed
+            .iter()
+            .any(|t| ended_so(t))
+        {
+            return None;
+        }
+        Some((framework.clone(), executor))
+    }
+
+    /// Tells whoever sent an update that it is safe.
+    fn acknowledge_executor(
+        &self,
+        key: &ExecutorKey,
+        update: &i::StatusUpdate,
+        origin: Origin,
+        fx: &mut Effects,
+    ) {
+        let status = update.status.clone();
         match origin {
             Origin::Follower => {}
-            Origin::Driver(pid) => self.acknowledge_driver(&pid, &update, fx),
+            Origin::Driver(pid) => self.acknowledge_driver(&pid, update, fx),
             Origin::Executor => {
                 let acknowledged = event::Acknowledged {
                     task_id: status.task_id,

@@ -317,6 +317,24 @@ fn an_update_that_was_safe_already_is_acknowledged_and_not_sent_twice() {
 }
 
 #[test]
+fn an_end_that_the_framework_has_acknowledged_is_not_told_again() {
+    let ended = remembered("t", vec![written("t", TaskState::TaskFinished, 1)], &[1]);
+    let mut w = with_driver(ended);
+    let mut message = reregister();
+    message.updates = vec![written("t", TaskState::TaskFinished, 1)];
+    driver_says(&mut w, message);
+    assert_eq!(
+        w.seen(),
+        [
+            "ExecutorReregisteredMessage to executor(1)",
+            "StatusUpdateAcknowledgementMessage to executor(1)",
+        ]
+    );
+    introduce(&mut w);
+    assert!(w.updates().is_empty());
+}
+
+#[test]
 fn a_v1_executor_subscribes_again_and_tasks_it_never_saw_are_dropped() {
     let tasks = vec![running(), remembered("unseen", Vec::new(), &[])];
     let mut w = restarted(checkpoints(vec![executor(RecoveredLink::Http, tasks)]));
