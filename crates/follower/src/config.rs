@@ -106,6 +106,9 @@ pub struct Config {
     /// `--executor_reregistration_retry_interval`: how often v0 executors from before a restart are
     /// asked again to come back.
     pub executor_reregistration_retry_interval: Option<Duration>,
+    /// Whether executors and tasks of checkpointing frameworks are written down, to be recovered
+    /// after a restart. No flag yet.
+    pub checkpoint_runs: bool,
     /// `--recover`.
     pub recover: Recover,
     /// `--recovery_timeout`; executors of checkpointing frameworks learn it.
@@ -149,6 +152,7 @@ impl Config {
             executor_registration_timeout: Duration::from_secs(60),
             executor_reregistration_timeout: Duration::from_secs(2),
             executor_reregistration_retry_interval: None,
+            checkpoint_runs: false,
             recover: Recover::Reconnect,
             executor_shutdown_grace_period: Duration::from_secs(5),
             recovery_timeout: Duration::from_secs(15 * 60),

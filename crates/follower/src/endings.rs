@@ -9,7 +9,7 @@ use crate::{
     executors::plain,
     gc::Sandbox,
     info,
-    io::{Effect, Effects},
+    io::{Effect, Effects, RunFact},
     launch::attachments,
     paths,
     state::{ExecutorKey, Termination, id_proto},
@@ -42,8 +42,12 @@ impl Follower {
                 return;
             };
             executor.pid = Some(pid);
+            let (state, outside) = (executor.state, executor.outside);
+            if outside {
+                self.keep(&key, RunFact::Process(pid), fx);
+            }
             // It was given up while it started. Executors in this process hear SHUTDOWN instead.
-            if executor.state == ExecutorState::Terminating && executor.outside {
+            if state == ExecutorState::Terminating && outside {
                 fx.push(Effect::Destroy {
                     container: container.clone(),
                 });
@@ -376,6 +380,7 @@ impl Follower {
     }
 
     pub(crate) fn remove_executor(&mut self, key: &ExecutorKey, fx: &mut Effects) {
+        self.keep(key, RunFact::Completed, fx);
         let Some(framework) = self.frameworks.get_mut(&key.0) else {
             return;
         };

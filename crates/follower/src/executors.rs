@@ -251,6 +251,7 @@ impl Follower {
         };
         let container = executor.container.clone();
         let old = executor.connection.replace(connection.clone());
+        self.keep_connection(key, &connection, fx);
         self.timers
             .cancel(&Timer::ExecutorRegistration(container.clone()));
         self.timers

@@ -1,9 +1,11 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
+use crate::recovered::RecoveredLink;
+use bytes::Bytes;
 use std::{fmt, path::PathBuf};
 use tepui_auth::http::HttpPrincipal;
 use tepui_model::{
-    FollowerId, RequestId, StreamId,
+    ExecutorId, FollowerId, FrameworkId, RequestId, StreamId, TaskId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
 };
 use tepui_protocol::{
@@ -274,6 +276,17 @@ pub enum Checkpoint {
     Follower(Box<v1::AgentInfo>),
     /// A status update to be retried until acknowledged, checkpointing frameworks only.
     StatusUpdate(Box<internal::StatusUpdate>),
+    /// `framework.info` and `framework.pid`.
+    Framework {
+        /// Whose.
+        follower: FollowerId,
+        /// As told by the leader.
+        info: Box<v1::FrameworkInfo>,
+        /// Where its driver listens.
+        pid: Option<Pid>,
+    },
+    /// Something about a run of an executor.
+    Run(Box<RunCheckpoint>),
     /// `meta/resources/resources_and_operations.state` and, for agents of before 1.8,
     /// `meta/resources/resources.info`.
     Resources(Box<ResourcesCheckpoint>),
@@ -284,6 +297,48 @@ pub enum Checkpoint {
         /// How.
         config: Option<v1::DrainConfig>,
     },
+}
+
+/// What is kept of a run of an executor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunCheckpoint {
+    /// Whose.
+    pub follower: FollowerId,
+    /// Its framework.
+    pub framework: FrameworkId,
+    /// The executor.
+    pub executor: ExecutorId,
+    /// The run: its container.
+    pub container: String,
+    /// What.
+    pub fact: RunFact,
+}
+
+/// One thing about a run, in the order in which they come to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunFact {
+    /// It begins: `executor.info`, `executor_generated_for_command_task`, `runs/latest`.
+    Executor {
+        /// As launched.
+        info: Box<v1::ExecutorInfo>,
+        /// Made up for a command task.
+        generated: bool,
+    },
+    /// Its process: `forked.pid`.
+    Process(u32),
+    /// How it is connected: `libprocess.pid`, `http.marker`.
+    Link(RecoveredLink),
+    /// A task it is to get: `task.info`.
+    Task(Box<v1::Task>),
+    /// An update of a task need not be sent again: `task.updates`.
+    Acknowledged {
+        /// Which task.
+        task: TaskId,
+        /// Which update.
+        uuid: Bytes,
+    },
+    /// It is over, and all is acknowledged: `executor.sentinel`.
+    Completed,
 }
 
 /// What operations made of the resources, and the directories that go with it. Directories are made

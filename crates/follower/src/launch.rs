@@ -8,7 +8,7 @@ use crate::{
     Follower,
     config::{COMMAND_EXECUTOR_CPUS, COMMAND_EXECUTOR_MEM_MB, Config},
     environment, info,
-    io::{Effect, Effects, LocalExecutor},
+    io::{Effect, Effects, LocalExecutor, RunFact},
     paths,
     state::{Executor, ExecutorKey, PendingLaunch},
     timers::Timer,
@@ -91,6 +91,12 @@ impl Follower {
             .or_default()
             .insert(key.1.clone());
         self.containers.insert(container.clone(), key.clone());
+        self.keep_framework(&key.0, fx);
+        let fact = RunFact::Executor {
+            info: Box::new((*info_).clone()),
+            generated: launch.generated,
+        };
+        self.keep(key, fact, fx);
         let deadline = self.now + self.config.executor_registration_timeout;
         self.timers
             .set(Timer::ExecutorRegistration(container.clone()), deadline);

@@ -20,13 +20,14 @@
 //! | draining | `drain.rs` |
 //! | removal of old sandboxes | `gc.rs` |
 //! | operator calls that change something | `operator.rs` |
-//! | what ran before a restart | `recovery.rs` |
+//! | what ran before a restart | `recovery.rs`; what is kept for it: `checkpointing.rs` |
 //!
 //! Readers get a [`view::View`]; `read/` turns one into documents.
 //!
 //! [`PendingLaunch`]: state::PendingLaunch
 
 mod authentication;
+mod checkpointing;
 pub mod config;
 mod drain;
 mod driver;

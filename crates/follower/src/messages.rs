@@ -113,6 +113,7 @@ impl Follower {
         }
         framework.pid = driver_pid(message.pid.as_deref());
         self.touch(&id);
+        self.keep_framework(&id, fx);
         // Updates that got lost with the framework's old connection go out again.
         self.resend_updates(&id, fx);
     }

@@ -575,6 +575,7 @@ impl Follower {
                 ),
             );
         }
+        self.keep_acknowledgement(&key.0, &key.1, &message.uuid, fx);
         self.timers
             .cancel(&Timer::UpdateRetry(key.0.clone(), key.1.clone()));
         if result == Acknowledged::Open && !self.updates.paused {

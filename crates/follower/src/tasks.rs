@@ -5,7 +5,7 @@
 
 use crate::{
     Follower, Phase, gc, info,
-    io::Effects,
+    io::{Effects, RunFact},
     launch::command_executor,
     messages::driver_pid,
     paths,
@@ -331,6 +331,8 @@ impl Follower {
             if let Some(executor) = self.executor_mut(key) {
                 executor.queued.insert(id.clone(), task.clone());
             }
+            let kept = new_task(task, &key.0, TaskState::TaskStaging);
+            self.keep(key, RunFact::Task(Box::new(kept)), fx);
             accepted.push(id);
         }
         if launch.group

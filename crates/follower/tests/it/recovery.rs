@@ -598,6 +598,7 @@ proptest! {
         let mut config = config();
         config.recover = if cleanup { Recover::Cleanup } else { Recover::Reconnect };
         config.executor_reregistration_retry_interval = Some(Duration::from_millis(500));
+        config.checkpoint_runs = true;
         let mut recovered = checkpoints(executors);
         recovered.rebooted = rebooted;
         recovered.drain = drains.then(v1::DrainConfig::default);

@@ -2,8 +2,10 @@
 //!
 //! Files and formats are the reference's (`src/slave/paths.cpp`, `src/slave/state.cpp`): below
 //! `meta/slaves/<id>` and `meta/resources`, each protobuf message after its length as a little-endian
-//! `u32`. Resources are read back at a start ([`recover_resources`]); the rest comes with recovery.
+//! `u32`. Resources are read back at a start ([`recover_resources`]); what is written of runs of executors
+//! is in `runs`, and nothing starts from it yet.
 
+use super::runs;
 use prost::Message;
 use std::{
     fs::{self, File, OpenOptions},
@@ -58,17 +60,24 @@ pub(super) fn start(work_dir: PathBuf) -> io::Result<(Records, Written)> {
     Ok((records, written))
 }
 
-fn write(work_dir: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+pub(super) fn write(work_dir: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let slaves = work_dir.join("meta").join("slaves");
     match checkpoint {
         Checkpoint::Follower(info) => follower(&slaves, info),
         Checkpoint::StatusUpdate(update) => match updates_file(&slaves, update) {
-            Some(path) => append(&path, update).map_err(|source| CheckpointError { path, source }),
+            Some(path) => append(&path, &update_record(update))
+                .map_err(|source| CheckpointError { path, source }),
             None => {
                 tracing::warn!(task = %update.status.task_id.value, "an update does not say where it belongs");
                 Ok(())
             }
         },
+        Checkpoint::Framework {
+            follower,
+            info,
+            pid,
+        } => runs::framework(&work_dir.join("meta"), follower, info, pid.as_ref()),
+        Checkpoint::Run(run) => runs::run(&work_dir.join("meta"), run),
         Checkpoint::Resources(resources) => resource_state(work_dir, resources),
         Checkpoint::Drain { follower, config } => {
             drain(&slaves, follower.as_str(), config.as_ref())
@@ -207,18 +216,22 @@ fn follower(slaves: &Path, info: &v1::AgentInfo) -> Result<(), CheckpointError> 
     let written = || {
         fs::create_dir_all(&directory)?;
         replace(&path, &framed(info))?;
-        let latest = slaves.join("latest");
-        let fresh = slaves.join(".latest");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => symlink(&directory, &fresh)?,
-        }
-        fs::rename(&fresh, &latest)
+        point(&slaves.join("latest"), &directory)
     };
     written().map_err(|source| CheckpointError {
         path: path.clone(),
         source,
     })
+}
+
+/// Makes a link point at a directory, whatever it pointed at before.
+pub(super) fn point(link: &Path, directory: &Path) -> io::Result<()> {
+    let fresh = link.with_file_name(".latest");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => symlink(directory, &fresh)?,
+    }
+    fs::rename(&fresh, link)
 }
 
 /// Where the updates of a task are kept. Ids come from frameworks: one that is no file name has no
@@ -258,21 +271,24 @@ fn updates_file(slaves: &Path, update: &StatusUpdate) -> Option<PathBuf> {
     Some(path)
 }
 
-fn append(path: &Path, update: &StatusUpdate) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let record = StatusUpdateRecord {
+fn update_record(update: &StatusUpdate) -> StatusUpdateRecord {
+    StatusUpdateRecord {
         r#type: Type::Update.into(),
         update: Some(update.clone()),
         uuid: None,
-    };
+    }
+}
+
+pub(super) fn append(path: &Path, record: &StatusUpdateRecord) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-    file.write_all(&framed(&record))?;
+    file.write_all(&framed(record))?;
     file.sync_data()
 }
 
-fn framed(message: &impl Message) -> Vec<u8> {
+pub(super) fn framed(message: &impl Message) -> Vec<u8> {
     // No message comes near 4 GiB: it would not have been received.
     let mut bytes = (message.encoded_len() as u32).to_le_bytes().to_vec();
     bytes.extend(message.encode_to_vec());
@@ -280,7 +296,7 @@ fn framed(message: &impl Message) -> Vec<u8> {
 }
 
 /// The old file or the new one, whatever happens meanwhile.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = File::create(&fresh)?;
     file.write_all(bytes)?;

@@ -8,6 +8,7 @@
 //! | `probes` | HTTP and TCP probes |
 //! | `checkpoints` | the thread that writes what must survive |
 //! | `recover` | reads back what survived a restart (nothing starts from it yet) |
+//! | `runs` | writes what `recover` reads |
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API |
 //! | `facts` | what readers want to know and a view does not hold: statistics, metrics |
@@ -21,6 +22,7 @@ mod machine;
 mod operator;
 mod probes;
 mod recover;
+mod runs;
 mod service;
 
 pub use checkpoints::CheckpointError;

@@ -20,7 +20,7 @@
 //! Nothing starts from this yet: [`FollowerNode`](super::FollowerNode) begins as a new follower until
 //! containers outlive it.
 
-use super::{CheckpointError, checkpoints::failed};
+use super::{CheckpointError, checkpoints::failed, runs::NO_PID};
 use bytes::Bytes;
 use prost::{Message, Name};
 use std::{
@@ -39,9 +39,6 @@ use tepui_protocol::{
     peer::Pid,
     v1, wire,
 };
-
-/// How the reference writes the pid of what has none.
-const NO_PID: &str = "@0.0.0.0:0";
 
 /// What the follower of a work directory left, if there was one that had registered. `boot_id` is
 /// that of the running system (`/proc/sys/kernel/random/boot_id`).
