@@ -145,7 +145,8 @@ pub(crate) struct Entry<'a> {
 /// `parts` are the pieces of one message, which protobuf allows to be sent in pieces. What the
 /// message does not know is left out, as is what it would not keep: a wire type that is not the
 /// field's, an enum value that does not exist, a oneof member that a later one displaced. Packed
-/// numbers arrive unpacked.
+/// numbers arrive unpacked. A required enum is only set when its last value exists: that one is what
+/// prost keeps.
 pub(crate) fn gather<'a>(
     schema: &Schema,
     message: &Message,
@@ -153,7 +154,7 @@ pub(crate) fn gather<'a>(
     entries: &mut Vec<Entry<'a>>,
 ) -> Result<(), Malformed> {
     let base = entries.len();
-    let mut oneofs = Oneofs::new(message);
+    let mut displaced = Displaced::new(message);
     for part in parts {
         let mut fields = Fields(part);
         while let Some(raw) = fields.next()? {
@@ -164,10 +165,13 @@ pub(crate) fn gather<'a>(
                 if let Kind::Enum(at) = field.kind
                     && !schema.enumeration(at).contains(as_enum(value.bits()))
                 {
+                    if field.label == FieldLabel::Required {
+                        displaced.void(index, entries.len());
+                    }
                     return;
                 }
                 if let Some(oneof) = field.oneof {
-                    oneofs.set(oneof, index, entries.len());
+                    displaced.set(oneof, index, entries.len());
                 }
                 entries.push(Entry {
                     field: index,
@@ -184,7 +188,7 @@ pub(crate) fn gather<'a>(
             }
         }
     }
-    oneofs.drop_displaced(message, base, entries);
+    displaced.drop_from(message, base, entries);
     Ok(())
 }
 
@@ -204,24 +208,39 @@ fn unpack<'a>(
     Ok(())
 }
 
-/// Which member of each oneof holds, and from which entry on.
-struct Oneofs(Vec<Option<(u16, usize)>>);
+/// What later parts of a message took the place of.
+struct Displaced {
+    /// Which member of each oneof holds, and from which entry on.
+    oneofs: Vec<Option<(u16, usize)>>,
+    /// Fields whose entries before this one do not count.
+    voided: Vec<(u16, usize)>,
+}
 
-impl Oneofs {
+impl Displaced {
     fn new(message: &Message) -> Self {
-        Self(vec![None; message.oneofs])
+        Self {
+            oneofs: vec![None; message.oneofs],
+            voided: Vec::new(),
+        }
     }
 
     fn set(&mut self, oneof: usize, field: u16, at: usize) {
-        if let Some(slot) = self.0.get_mut(oneof)
+        if let Some(slot) = self.oneofs.get_mut(oneof)
             && slot.is_none_or(|(current, _)| current != field)
         {
             *slot = Some((field, at));
         }
     }
 
-    fn drop_displaced(&self, message: &Message, base: usize, entries: &mut Vec<Entry<'_>>) {
-        if self.0.iter().all(Option::is_none) {
+    fn void(&mut self, field: u16, before: usize) {
+        match self.voided.iter_mut().find(|(known, _)| *known == field) {
+            Some((_, end)) => *end = before,
+            None => self.voided.push((field, before)),
+        }
+    }
+
+    fn drop_from(&self, message: &Message, base: usize, entries: &mut Vec<Entry<'_>>) {
+        if self.voided.is_empty() && self.oneofs.iter().all(Option::is_none) {
             return;
         }
         let mut kept = base;
@@ -229,9 +248,10 @@ impl Oneofs {
             let entry = entries[at];
             let oneof = message.fields[usize::from(entry.field)].oneof;
             let since = oneof
-                .and_then(|oneof| self.0[oneof])
+                .and_then(|oneof| self.oneofs[oneof])
                 .map_or(0, |(_, since)| since);
-            if at >= since {
+            let void = |(field, before): &(u16, usize)| *field == entry.field && at < *before;
+            if at >= since && !self.voided.iter().any(void) {
                 entries[kept] = entry;
                 kept += 1;
             }

@@ -43,8 +43,10 @@ fn paths_lead_to_the_missing_field() {
 fn an_unknown_value_of_a_required_enum_is_missing() {
     assert_eq!(missing::<v1::Value>(b"\x08\x63"), ["type"]);
     assert_eq!(missing::<v1::Value>(b"\x08\x00"), [""; 0]);
-    // The last value counts only if it is one.
-    assert_eq!(missing::<v1::Value>(b"\x08\x00\x08\x63"), [""; 0]);
+    // The last value counts, as it does for the generated types; what is not one is not passed on.
+    assert_eq!(missing::<v1::Value>(b"\x08\x00\x08\x63"), ["type"]);
+    assert_eq!(missing::<v1::Value>(b"\x08\x63\x08\x00"), [""; 0]);
+    assert_eq!(missing::<v1::Value>(b"\x08\x63\x08\x00\x08\x62"), ["type"]);
 }
 
 #[test]
