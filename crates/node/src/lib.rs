@@ -44,6 +44,7 @@ pub mod http;
 pub mod leader;
 mod log_budget;
 pub mod net;
+mod notices;
 pub mod pending;
 pub mod random;
 pub mod system;

@@ -11,6 +11,7 @@ use crate::{
     files::Files,
     http::stream::{ClosedStreams, Record, Streams},
     net::Links,
+    notices::Notices,
     pending::{Job, Tray},
 };
 use arc_swap::ArcSwap;
@@ -19,10 +20,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use tepui_executor::io::{Input as ExecutorInput, ProbeId, ProbeOutcome};
 use tepui_follower::{
     Follower,
-    io::{
-        Checkpoint, Effect, Effects, ExecutorPeer, Input, Level, LocalExecutor, Notice,
-        ProcessName, Reply,
-    },
+    io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, LocalExecutor, ProcessName, Reply},
     view::View,
 };
 use tepui_journal::{Outbox, PersistEffect};
@@ -107,6 +105,7 @@ pub(super) struct CoreLoop {
     unattached: FxHashMap<PathBuf, Vec<String>>,
     view: Arc<ArcSwap<View>>,
     runtime: Handle,
+    notices: Notices,
     /// The core's or the launcher's last word.
     over: Option<Result<(), FollowerError>>,
 }
@@ -144,6 +143,7 @@ impl CoreLoop {
             clock,
             core,
             effects: Effects::default(),
+            notices: Notices::default(),
             outbox: Outbox::new(),
             locals,
             inputs: Vec::new(),
@@ -362,7 +362,7 @@ impl CoreLoop {
                 };
                 self.over.get_or_insert(result);
             }
-            Effect::Log(notice) => log(&notice),
+            Effect::Log(notice) => self.notices.write(&notice),
             // The outbox takes it out.
             Effect::Persist(_) => {}
         }
@@ -455,13 +455,5 @@ impl CoreLoop {
                 tracing::warn!(%error, %name, "cannot serve a directory");
             }
         }
-    }
-}
-
-fn log(Notice { level, text }: &Notice) {
-    match level {
-        Level::Debug => tracing::debug!("{text}"),
-        Level::Info => tracing::info!("{text}"),
-        Level::Warning => tracing::warn!("{text}"),
     }
 }

@@ -10,14 +10,13 @@ use crate::{
     disk::registry::RegistryError,
     http::stream::{ClosedStreams, Record, Streams},
     net::Links,
+    notices::Notices,
     pending::{Job, Tray},
 };
 use arc_swap::ArcSwap;
 use std::{collections::BTreeSet, sync::Arc};
 use tepui_journal::{Outbox, PersistEffect};
-use tepui_leader::{
-    Effect, Effects, Input, Leader, Level, Notice, ProcessName, RegistryChange, Reply, View,
-};
+use tepui_leader::{Effect, Effects, Input, Leader, ProcessName, RegistryChange, Reply, View};
 use tepui_model::StreamId;
 use tepui_protocol::peer::Pid;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +63,7 @@ pub(super) struct CoreLoop {
     operators: BTreeSet<StreamId>,
     links: Links,
     view: Arc<ArcSwap<View>>,
+    notices: Notices,
 }
 
 /// What woke the loop.
@@ -90,7 +90,7 @@ impl CoreLoop {
         view: Arc<ArcSwap<View>>,
         stopped: oneshot::Receiver<()>,
     ) -> Self {
-        let (effects, outbox, tray, operators) = Default::default();
+        let (effects, outbox, tray, operators, notices) = Default::default();
         Self {
             clock,
             core,
@@ -107,6 +107,7 @@ impl CoreLoop {
             operators,
             links,
             view,
+            notices,
         }
     }
 
@@ -229,17 +230,9 @@ impl CoreLoop {
                 ProcessName::Leader => self.links.send("master", &to, &message),
                 other => self.links.send(&other.to_string(), &to, &message),
             },
-            Effect::Log(notice) => log(&notice),
+            Effect::Log(notice) => self.notices.write(&notice),
             // The outbox takes these two out.
             Effect::Persist(_) | Effect::OperatorSnapshot { .. } => {}
         }
-    }
-}
-
-fn log(Notice { level, text }: &Notice) {
-    match level {
-        Level::Debug => tracing::debug!("{text}"),
-        Level::Info => tracing::info!("{text}"),
-        Level::Warning => tracing::warn!("{text}"),
     }
 }
