@@ -334,29 +334,16 @@ impl Authenticator {
         let credentials = self.options.credentials.as_deref().unwrap_or(&nobody);
         match crammd5::verify(credentials, challenge, &step.data) {
             Ok(principal) => {
-                if let Some(session) = self.remove(number) {
-                    out.push(Action::Send {
-                        session: Some(number),
-                        to: session.peer,
-                        message: AuthenticationCompletedMessage {}.into(),
-                    });
-                    out.push(Action::Authenticated {
-                        pid: session.pid,
-                        principal,
-                    });
+                let completed = AuthenticationCompletedMessage {}.into();
+                if let Some(pid) = self.end(number, Some(completed), out) {
+                    out.push(Action::Authenticated { pid, principal });
                 }
             }
             Err(Refusal::Credentials) => {
-                if let Some(session) = self.remove(number) {
-                    out.push(Action::Send {
-                        session: Some(number),
-                        to: session.peer,
-                        message: AuthenticationFailedMessage {}.into(),
-                    });
-                    out.push(Action::Refused {
-                        pid: session.pid,
-                        reason: "Invalid credentials".to_owned(),
-                    });
+                let failed = AuthenticationFailedMessage {}.into();
+                if let Some(pid) = self.end(number, Some(failed), out) {
+                    let reason = "Invalid credentials".to_owned();
+                    out.push(Action::Refused { pid, reason });
                 }
             }
             Err(Refusal::Malformed(problem)) => {
@@ -368,27 +355,34 @@ impl Authenticator {
 
     /// Ends a session with an error that its peer is told.
     fn fail(&mut self, number: u64, text: &str, out: &mut Vec<Action>) {
-        if let Some(session) = self.remove(number) {
-            out.push(Action::Send {
-                session: Some(number),
-                to: session.peer,
-                message: error(text),
-            });
-            out.push(Action::Refused {
-                pid: session.pid,
-                reason: text.to_owned(),
-            });
+        if let Some(pid) = self.end(number, Some(error(text)), out) {
+            let reason = text.to_owned();
+            out.push(Action::Refused { pid, reason });
         }
     }
 
     /// Ends a session without a word to its peer.
     fn refuse(&mut self, number: u64, reason: &str, out: &mut Vec<Action>) {
-        if let Some(session) = self.remove(number) {
-            out.push(Action::Refused {
-                pid: session.pid,
-                reason: reason.to_owned(),
-            });
+        if let Some(pid) = self.end(number, None, out) {
+            let reason = reason.to_owned();
+            out.push(Action::Refused { pid, reason });
         }
+    }
+
+    /// Ends a session with a last word to its peer, and says whom it was about.
+    fn end(
+        &mut self,
+        number: u64,
+        last: Option<PeerMessage>,
+        out: &mut Vec<Action>,
+    ) -> Option<Pid> {
+        let session = self.remove(number)?;
+        out.extend(last.map(|message| Action::Send {
+            session: Some(number),
+            to: session.peer,
+            message,
+        }));
+        Some(session.pid)
     }
 
     fn insert(&mut self, number: u64, session: Session) {

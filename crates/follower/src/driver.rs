@@ -23,15 +23,12 @@ use crate::{
 use tepui_model::{ExecutorId, FrameworkId, container::ContainerId};
 use tepui_protocol::{
     internal as i,
-    peer::{PeerMessage, Pid},
+    peer::{NO_PROCESS, PeerMessage, Pid},
     v1::{
         self,
         executor::{Event, event},
     },
 };
-
-/// How the reference writes the pid of a framework that has none.
-const NO_PID: &str = "@0.0.0.0:0";
 
 /// A v0 driver that has registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -355,7 +352,7 @@ impl Follower {
                 framework
                     .pid
                     .as_ref()
-                    .map_or_else(|| NO_PID.to_owned(), Pid::to_string),
+                    .map_or_else(|| NO_PROCESS.to_owned(), Pid::to_string),
             ),
             task,
             ..Default::default()

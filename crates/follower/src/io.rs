@@ -3,7 +3,10 @@
 use crate::recovered::RecoveredLink;
 use bytes::Bytes;
 use std::{fmt, path::PathBuf};
-use tepui_auth::http::HttpPrincipal;
+use tepui_auth::{
+    authenticatee::{Authenticatee, PROCESS},
+    http::HttpPrincipal,
+};
 use tepui_model::{
     ExecutorId, FollowerId, FrameworkId, RequestId, StreamId, TaskId,
     container::{ContainerEvent, ContainerId, LaunchSpec},
@@ -201,7 +204,7 @@ impl fmt::Display for ProcessName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Follower => f.write_str("slave(1)"),
-            Self::Authenticatee(n) => write!(f, "crammd5-authenticatee({n})"),
+            Self::Authenticatee(n) => f.write_str(&Authenticatee::process(*n)),
         }
     }
 }
@@ -213,7 +216,8 @@ impl ProcessName {
             return Some(Self::Follower);
         }
         let number = name
-            .strip_prefix("crammd5-authenticatee(")?
+            .strip_prefix(PROCESS)?
+            .strip_prefix('(')?
             .strip_suffix(')')?;
         number.parse().ok().map(Self::Authenticatee)
     }

@@ -1,6 +1,7 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
 use std::{fmt, sync::Arc};
+use tepui_auth::authenticator::SESSION_PROCESS;
 use tepui_model::{RequestId, StreamId};
 use tepui_protocol::{
     internal,
@@ -159,7 +160,7 @@ impl fmt::Display for ProcessName {
         match self {
             Self::Leader => f.write_str("master"),
             Self::Observer(n) => write!(f, "slave-observer({n})"),
-            Self::Authenticator(n) => write!(f, "crammd5-authenticator-session({n})"),
+            Self::Authenticator(n) => write!(f, "{SESSION_PROCESS}({n})"),
         }
     }
 }
@@ -179,7 +180,7 @@ impl ProcessName {
         }
         numbered("slave-observer")
             .map(Self::Observer)
-            .or_else(|| numbered("crammd5-authenticator-session").map(Self::Authenticator))
+            .or_else(|| numbered(SESSION_PROCESS).map(Self::Authenticator))
     }
 }
 

@@ -18,6 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tepui_model::{FrameworkId, OfferId, RequestId, StreamId};
 use tepui_protocol::{
     internal,
+    peer::NO_PROCESS,
     v1::{
         self,
         scheduler::{self, call, event},
@@ -420,9 +421,6 @@ pub(crate) fn address_of(framework: &Framework) -> String {
         .pid()
         .map_or_else(|| NO_PROCESS.to_owned(), ToString::to_string)
 }
-
-/// The address of nobody, as libprocess writes it.
-pub(crate) const NO_PROCESS: &str = "@0.0.0.0:0";
 
 pub(crate) fn error_event(message: String) -> scheduler::Event {
     let mut event = scheduler::Event {

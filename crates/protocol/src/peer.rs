@@ -14,6 +14,10 @@ pub struct Pid {
     pub address: SocketAddr,
 }
 
+/// The address of nobody, as libprocess writes it: where a pid is due and there is no process, such
+/// as that of a framework on the v1 API.
+pub const NO_PROCESS: &str = "@0.0.0.0:0";
+
 /// A text is not a [`Pid`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a process address (expected NAME@IP:PORT)")]

@@ -1,11 +1,11 @@
 //! Events, as the messages that drivers get for them (`src/sched/sched.cpp` takes these).
 
-use crate::{state::State, subscribe::NO_PROCESS};
+use crate::state::State;
 use std::sync::Arc;
 use tepui_model::{FollowerId, FrameworkId, tasks::TaskState};
 use tepui_protocol::{
     internal,
-    peer::PeerMessage,
+    peer::{NO_PROCESS, PeerMessage},
     v1::{
         self,
         scheduler::{self, event},

@@ -20,7 +20,7 @@
 //! Nothing starts from this yet: [`FollowerNode`](super::FollowerNode) begins as a new follower until
 //! containers outlive it.
 
-use super::{CheckpointError, checkpoints::failed, runs::NO_PID};
+use super::{CheckpointError, checkpoints::failed};
 use bytes::Bytes;
 use prost::{Message, Name};
 use std::{
@@ -36,7 +36,7 @@ use tepui_follower::{
 use tepui_model::FollowerId;
 use tepui_protocol::{
     internal::{StatusUpdateRecord, status_update_record::Type},
-    peer::Pid,
+    peer::{NO_PROCESS, Pid},
     v1, wire,
 };
 
@@ -252,7 +252,7 @@ impl Reader {
     }
 
     fn pid(&mut self, path: &Path) -> Option<Pid> {
-        let text = self.text(path).filter(|text| text != NO_PID)?;
+        let text = self.text(path).filter(|text| text != NO_PROCESS)?;
         text.parse()
             .map_err(|_| self.problem(path, &"it holds no address of a process"))
             .ok()

@@ -14,12 +14,9 @@ use tepui_follower::{
 use tepui_model::{FollowerId, FrameworkId};
 use tepui_protocol::{
     internal::{StatusUpdateRecord, status_update_record::Type},
-    peer::Pid,
+    peer::{NO_PROCESS, Pid},
     v1,
 };
-
-/// How the reference writes the pid of what has none.
-pub(super) const NO_PID: &str = "@0.0.0.0:0";
 
 pub(super) fn framework(
     meta: &Path,
@@ -32,7 +29,7 @@ pub(super) fn framework(
         return nowhere(&info.name);
     };
     let directory = paths::framework(meta, follower, &id);
-    let pid = pid.map_or_else(|| NO_PID.to_owned(), Pid::to_string);
+    let pid = pid.map_or_else(|| NO_PROCESS.to_owned(), Pid::to_string);
     put(directory.join("framework.info"), &framed(info))?;
     put(directory.join("framework.pid"), pid.as_bytes())
 }
