@@ -151,6 +151,7 @@ fn launch(root: &Path, number: u32, command: &str) -> io::Result<Request> {
         uris: vec![],
         container_info: None,
         resources: [].into(),
+        outlives: None,
     };
     plan(&spec, &HostFacts::default())
         .map(|p| Request::Launch(Box::new(p)))

@@ -121,6 +121,7 @@ impl Task {
             environment: self.environment.clone(),
             container_info: container_info.map(Arc::new),
             resources: self.info.resources.clone().into(),
+            outlives: None,
         })));
     }
 
@@ -397,6 +398,7 @@ impl Task {
             uris: Vec::new(),
             container_info: self.info.container.clone().map(Arc::new),
             resources: Arc::new([]),
+            outlives: None,
         }
     }
 }

@@ -159,6 +159,7 @@ impl Follower {
             command,
             container_info: container_info.cloned().map(Arc::new),
             resources: resources.to_proto().into(),
+            outlives: None,
         }
     }
 }

@@ -6,9 +6,11 @@
 //! `/registrar(1)/registry` endpoint shows and what a migration from the reference reads.
 
 use prost::Message;
+use tepui_model::FollowerId;
 use tepui_protocol::{
     internal::{Registry, registry},
-    v1, wire,
+    v1::{self, maintenance::Schedule, quota::QuotaConfig},
+    wire,
 };
 
 /// Version of this format, stored beside it.
@@ -18,6 +20,87 @@ const LEADER: &str = "leader";
 const FOLLOWER: &str = "follower/";
 const UNREACHABLE: &str = "unreachable/";
 const GONE: &str = "gone/";
+const MACHINE: &str = "machine/";
+const SCHEDULE: &str = "schedule";
+const QUOTA: &str = "quota/";
+const WEIGHT: &str = "weight/";
+const MINIMUM_CAPABILITY: &str = "minimum-capability/";
+
+/// What must survive a leader: one change of the registry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// This process became the leader (its `MasterInfo`).
+    Leader(Box<v1::MasterInfo>),
+    /// A follower was admitted, came back, or what is kept of it changed. One without an id is not
+    /// stored.
+    AdmitFollower(Box<registry::Slave>),
+    /// A follower left, was removed for good, or need not be remembered any more.
+    RemoveFollower(FollowerId),
+    /// A follower did not answer in time, or what is kept of such a one changed.
+    FollowerUnreachable(registry::UnreachableSlave),
+    /// An operator declared a follower gone.
+    FollowerGone(registry::GoneSlave),
+    /// The maintenance mode of a machine.
+    Machine(Box<v1::MachineInfo>),
+    /// A machine is in no window of the schedule any more.
+    RemoveMachine(v1::MachineId),
+    /// The maintenance schedule; an empty one is none.
+    Schedule(Box<Schedule>),
+    /// The quota of a role.
+    Quota(Box<QuotaConfig>),
+    /// A role has no quota any more.
+    RemoveQuota(String),
+    /// The weight of a role.
+    Weight(v1::WeightInfo),
+    /// Leaders without this capability must not take over from now on.
+    RequireCapability(String),
+    /// They may again.
+    ReleaseCapability(String),
+}
+
+impl Change {
+    /// The same in entries. They are to be stored together.
+    pub fn steps(&self) -> Vec<Step> {
+        match self {
+            Self::Leader(info) => leader(info),
+            Self::AdmitFollower(follower) => admit(follower),
+            Self::RemoveFollower(id) => remove(id.as_str()),
+            Self::FollowerUnreachable(follower) => unreachable(follower),
+            Self::FollowerGone(follower) => gone(follower),
+            Self::Machine(info) => {
+                let machine = registry::Machine {
+                    info: (**info).clone(),
+                };
+                vec![Step::Put(machine_key(&info.id), machine.encode_to_vec())]
+            }
+            Self::RemoveMachine(id) => vec![Step::Remove(machine_key(id))],
+            Self::Schedule(schedule) if schedule.windows.is_empty() => {
+                vec![Step::Remove(SCHEDULE.to_owned())]
+            }
+            Self::Schedule(schedule) => {
+                vec![Step::Put(SCHEDULE.to_owned(), schedule.encode_to_vec())]
+            }
+            Self::Quota(config) => {
+                vec![Step::Put(key(QUOTA, &config.role), config.encode_to_vec())]
+            }
+            Self::RemoveQuota(role) => vec![Step::Remove(key(QUOTA, role))],
+            Self::Weight(info) => {
+                let weight = registry::Weight { info: info.clone() };
+                vec![Step::Put(key(WEIGHT, info.role()), weight.encode_to_vec())]
+            }
+            Self::RequireCapability(name) => {
+                let capability = registry::MinimumCapability {
+                    capability: name.clone(),
+                };
+                vec![Step::Put(
+                    key(MINIMUM_CAPABILITY, name),
+                    capability.encode_to_vec(),
+                )]
+            }
+            Self::ReleaseCapability(name) => vec![Step::Remove(key(MINIMUM_CAPABILITY, name))],
+        }
+    }
+}
 
 /// One step of a change. All steps of a change are stored together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +111,14 @@ pub enum Step {
     Remove(String),
 }
 
-/// This process became the leader.
-pub fn leader(info: &v1::MasterInfo) -> Vec<Step> {
+fn leader(info: &v1::MasterInfo) -> Vec<Step> {
     let master = registry::Master { info: info.clone() };
     vec![Step::Put(LEADER.to_owned(), master.encode_to_vec())]
 }
 
-/// A follower was admitted, came back, or its info changed. One without an id is not stored.
-pub fn admit(info: &v1::AgentInfo) -> Vec<Step> {
-    let Some(id) = &info.id else {
+fn admit(follower: &registry::Slave) -> Vec<Step> {
+    let Some(id) = &follower.info.id else {
         return Vec::new();
-    };
-    let follower = registry::Slave {
-        info: info.clone(),
-        ..Default::default()
     };
     vec![
         Step::Remove(key(UNREACHABLE, &id.value)),
@@ -49,16 +126,12 @@ pub fn admit(info: &v1::AgentInfo) -> Vec<Step> {
     ]
 }
 
-/// A follower was removed for good.
-pub fn remove(id: &str) -> Vec<Step> {
-    vec![
-        Step::Remove(key(FOLLOWER, id)),
-        Step::Remove(key(UNREACHABLE, id)),
-    ]
+fn remove(id: &str) -> Vec<Step> {
+    let kinds = [FOLLOWER, UNREACHABLE, GONE];
+    kinds.map(|kind| Step::Remove(key(kind, id))).into()
 }
 
-/// A follower did not answer in time.
-pub fn unreachable(follower: &registry::UnreachableSlave) -> Vec<Step> {
+fn unreachable(follower: &registry::UnreachableSlave) -> Vec<Step> {
     let id = &follower.id.value;
     vec![
         Step::Remove(key(FOLLOWER, id)),
@@ -66,8 +139,7 @@ pub fn unreachable(follower: &registry::UnreachableSlave) -> Vec<Step> {
     ]
 }
 
-/// An operator declared a follower gone.
-pub fn gone(follower: &registry::GoneSlave) -> Vec<Step> {
+fn gone(follower: &registry::GoneSlave) -> Vec<Step> {
     let id = &follower.id.value;
     let mut steps = remove(id);
     steps.push(Step::Put(key(GONE, id), follower.encode_to_vec()));
@@ -76,6 +148,11 @@ pub fn gone(follower: &registry::GoneSlave) -> Vec<Step> {
 
 fn key(kind: &str, id: &str) -> String {
     format!("{kind}{id}")
+}
+
+/// A machine has a host name, an address or both; names are compared without case.
+fn machine_key(id: &v1::MachineId) -> String {
+    format!("{MACHINE}{}/{}", id.hostname().to_lowercase(), id.ip())
 }
 
 /// A stored entry that cannot be read.
@@ -129,6 +206,19 @@ fn add(
             .get_or_insert_default()
             .slaves
             .push(wire::decode(value)?);
+    } else if key.starts_with(MACHINE) {
+        all.machines
+            .get_or_insert_default()
+            .machines
+            .push(wire::decode(value)?);
+    } else if key == SCHEDULE {
+        all.schedules.push(wire::decode(value)?);
+    } else if key.starts_with(QUOTA) {
+        all.quota_configs.push(wire::decode(value)?);
+    } else if key.starts_with(WEIGHT) {
+        all.weights.push(wire::decode(value)?);
+    } else if key.starts_with(MINIMUM_CAPABILITY) {
+        all.minimum_capabilities.push(wire::decode(value)?);
     } else {
         return Err(None);
     }
@@ -140,12 +230,16 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn agent(id: &str) -> v1::AgentInfo {
-        v1::AgentInfo {
+    fn agent(id: &str) -> registry::Slave {
+        let info = v1::AgentInfo {
             hostname: "h".to_owned(),
             id: Some(v1::AgentId {
                 value: id.to_owned(),
             }),
+            ..Default::default()
+        };
+        registry::Slave {
+            info,
             ..Default::default()
         }
     }

@@ -64,7 +64,7 @@ impl Leader {
                 info.hostname
             ),
         );
-        self.persist(RegistryChange::AdmitFollower(Box::new(info.clone())));
+        self.persist(admission(info.clone()));
         self.count("master/slave_registrations");
         let follower = self.new_follower(Registration {
             id: id.clone(),
@@ -252,6 +252,14 @@ pub(crate) struct Registration {
     pub(crate) version: String,
     pub(crate) capabilities: Vec<v1::agent_info::Capability>,
     pub(crate) resource_version: Option<v1::Uuid>,
+}
+
+/// A follower as the registry is to keep it.
+pub(crate) fn admission(info: v1::AgentInfo) -> RegistryChange {
+    RegistryChange::AdmitFollower(Box::new(internal::registry::Slave {
+        info,
+        ..Default::default()
+    }))
 }
 
 /// What a follower has, in the one resource format. Nobody has it yet: that a follower says

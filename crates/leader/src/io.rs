@@ -4,11 +4,11 @@ use std::{fmt, sync::Arc};
 use tepui_auth::authenticator::SESSION_PROCESS;
 use tepui_model::{RequestId, StreamId};
 use tepui_protocol::{
-    internal,
     peer::{PeerMessage, Pid},
     v1::{master, scheduler},
 };
 
+pub use tepui_journal::registry::Change as RegistryChange;
 pub use tepui_model::effects::{Level, Notice, Principal};
 
 /// One thing that happened.
@@ -202,23 +202,6 @@ pub enum Reply {
         /// For the one who asked.
         message: String,
     },
-}
-
-/// What must survive a leader.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RegistryChange {
-    /// This process became the leader (its `MasterInfo`).
-    Leader(Box<tepui_protocol::v1::MasterInfo>),
-    /// A follower was admitted, or its info changed.
-    AdmitFollower(Box<tepui_protocol::v1::AgentInfo>),
-    /// A follower left or was removed for good.
-    RemoveFollower(tepui_model::FollowerId),
-    /// A follower did not answer in time.
-    FollowerUnreachable(internal::registry::UnreachableSlave),
-    /// It came back.
-    FollowerReachable(Box<tepui_protocol::v1::AgentInfo>),
-    /// An operator declared it gone.
-    FollowerGone(internal::registry::GoneSlave),
 }
 
 /// Where the core puts its effects.

@@ -8,9 +8,9 @@
 //! with the resource model; until then nothing is sent to followers that would make them forget any.
 
 use crate::{
-    Leader, Level, RegistryChange,
+    Leader, Level,
     authentication::Waiting,
-    followers::{Registration, own},
+    followers::{Registration, admission, own},
     offers::allocator_follower,
     state::roles_of,
     status::{Cause, Update},
@@ -98,9 +98,7 @@ impl Leader {
         }
         let (was_connected, was_active) = (known.connected, known.active);
         if *known.info != message.slave {
-            self.persist(RegistryChange::AdmitFollower(Box::new(
-                message.slave.clone(),
-            )));
+            self.persist(admission(message.slave.clone()));
         }
         self.vacate(&from, id);
         self.state.move_follower(id, from);
@@ -268,12 +266,8 @@ impl Leader {
         let recovered = self.state.recovered.get(&id).cloned();
         match &recovered {
             Some(info) if **info == message.slave => {}
-            Some(_) => self.persist(RegistryChange::AdmitFollower(Box::new(
-                message.slave.clone(),
-            ))),
-            None => self.persist(RegistryChange::FollowerReachable(Box::new(
-                message.slave.clone(),
-            ))),
+            Some(_) => self.persist(admission(message.slave.clone())),
+            None => self.persist(admission(message.slave.clone())),
         }
         let was_unreachable = self.state.unreachable.contains_key(&id);
         self.state.recovered.remove_mut(&id);

@@ -91,6 +91,10 @@ pub struct LaunchSpec {
     pub container_info: Option<Arc<v1::ContainerInfo>>,
     /// Resources that bound it.
     pub resources: Arc<[v1::Resource]>,
+    /// It goes on when the follower ends, to be taken back by the next one, which learns this name
+    /// again: the task's id, or the executor's for a container of its own. `None`: it ends with the
+    /// follower.
+    pub outlives: Option<Arc<str>>,
 }
 
 /// How a process ended.

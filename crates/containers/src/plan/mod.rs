@@ -168,6 +168,7 @@ pub enum PlanError {
 ///     uris: vec![],
 ///     container_info: None,
 ///     resources: [].into(),
+///     outlives: None,
 /// };
 /// let plan = plan(&spec, &HostFacts::default()).unwrap();
 /// assert_eq!(plan.candidates, [PathBuf::from("/bin/sh")]);

@@ -68,6 +68,7 @@ impl Host {
             uris: vec![],
             container_info: None,
             resources: [].into(),
+            outlives: None,
         };
         plan(&spec, &HostFacts::default()).expect("a plan")
     }

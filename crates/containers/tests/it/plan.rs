@@ -19,6 +19,7 @@ fn spec(command: v1::CommandInfo) -> LaunchSpec {
         uris: vec![],
         container_info: None,
         resources: [].into(),
+        outlives: None,
     }
 }
 

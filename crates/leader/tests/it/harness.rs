@@ -279,8 +279,8 @@ impl Cluster {
         let pid = pid(number);
         self.peer(&pid, register_message(number, resources));
         match self.next() {
-            Effect::Persist(RegistryChange::AdmitFollower(info)) => {
-                assert_eq!(info.hostname, format!("host{number}"))
+            Effect::Persist(RegistryChange::AdmitFollower(follower)) => {
+                assert_eq!(follower.info.hostname, format!("host{number}"))
             }
             other => panic!("expected the admission first, got {other:?}"),
         }

@@ -66,7 +66,7 @@ fn a_follower_that_answers_no_pings_is_unreachable_and_may_come_back() {
         cluster.peer(&agent.pid, message);
         assert!(matches!(
             cluster.next(),
-            Effect::Persist(RegistryChange::FollowerReachable(_))
+            Effect::Persist(RegistryChange::AdmitFollower(_))
         ));
         let update = cluster.update(scheduler.stream);
         assert_eq!(

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tepui_journal::registry::{self as format, Corrupt, Step};
-use tepui_leader::io::RegistryChange;
+use tepui_leader::RegistryChange;
 use tepui_protocol::internal;
 
 /// Name of the file in the work directory.
@@ -164,7 +164,7 @@ impl Registry for RegistryFile {
     }
 
     fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError> {
-        let steps: Vec<Step> = changes.iter().flat_map(steps).collect();
+        let steps: Vec<Step> = changes.iter().flat_map(RegistryChange::steps).collect();
         self.write(&steps)
             .map_err(|error| unusable(&self.path, error))
     }
@@ -177,30 +177,22 @@ fn unusable(path: &Path, error: impl Into<redb::Error>) -> RegistryError {
     }
 }
 
-fn steps(change: &RegistryChange) -> Vec<Step> {
-    match change {
-        RegistryChange::Leader(info) => format::leader(info),
-        RegistryChange::AdmitFollower(info) | RegistryChange::FollowerReachable(info) => {
-            format::admit(info)
-        }
-        RegistryChange::RemoveFollower(id) => format::remove(id.as_str()),
-        RegistryChange::FollowerUnreachable(follower) => format::unreachable(follower),
-        RegistryChange::FollowerGone(follower) => format::gone(follower),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tepui_protocol::v1;
 
-    fn agent(id: &str) -> Box<v1::AgentInfo> {
+    fn agent(id: &str) -> Box<internal::registry::Slave> {
         let id = Some(v1::AgentId {
             value: id.to_owned(),
         });
-        Box::new(v1::AgentInfo {
+        let info = v1::AgentInfo {
             hostname: "h".to_owned(),
             id,
+            ..Default::default()
+        };
+        Box::new(internal::registry::Slave {
+            info,
             ..Default::default()
         })
     }

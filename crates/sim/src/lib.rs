@@ -1,0 +1,2 @@
+//! A whole cluster in one process, from one seed: the production cores among simulated networks,
+//! disks, processes and ZooKeeper.

@@ -1,0 +1,1 @@
+//! The I/O around `tepui-coordination`: sessions with ZooKeeper, the election, detection.
