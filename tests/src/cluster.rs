@@ -525,7 +525,7 @@ fn registered_followers(leader: SocketAddr) -> usize {
 
 /// An address nobody listens on. From below the kernel's ephemeral range, so that no outgoing connection takes it, and
 /// begun at a place of this process's own, since every test is a process.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 18_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

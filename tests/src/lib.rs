@@ -17,6 +17,7 @@ pub mod scheduler;
 pub mod shape;
 pub mod template;
 pub mod wait;
+pub mod zookeeper;
 
 /// The folder of this crate, where data files and client programs are.
 pub fn crate_folder() -> &'static std::path::Path {
