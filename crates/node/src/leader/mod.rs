@@ -120,8 +120,10 @@ impl LeaderNode {
     pub async fn start(options: LeaderOptions) -> Result<LeaderHandle, LeaderError> {
         let work_dir = options.work_dir.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, RegistryError> {
-            let registry = RegistryFile::open(&work_dir)?;
-            let snapshot = registry.load()?;
+            let mut registry = RegistryFile::open(&work_dir)?;
+            let loaded = registry.load()?;
+            tracing::info!(cluster = %loaded.cluster_id, "registry read");
+            let snapshot = loaded.registry;
             Ok((registry, snapshot))
         });
         let (registry, snapshot) = opened.await.map_err(|_| LeaderError::Core)??;

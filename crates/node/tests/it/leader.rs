@@ -494,12 +494,12 @@ async fn a_follower_registers_is_remembered_and_its_loss_is_seen() {
         .expect("a registry")
         .load()
         .expect("readable");
-    let followers = remembered.slaves.expect("followers").slaves;
+    let followers = remembered.registry.slaves.expect("followers").slaves;
     assert_eq!(
         followers[0].info.id.as_ref().map(|id| id.value.as_str()),
         Some(id.as_str())
     );
-    assert!(remembered.master.is_some());
+    assert!(remembered.registry.master.is_some());
 }
 
 #[tokio::test]

@@ -1,0 +1,266 @@
+//! The leader's registry, in one file of its work directory.
+//!
+//! The entries and their meaning are [`tepui_journal::registry`]'s; this is the file: a redb
+//! database, whose commits are durable and atomic.
+
+use super::{Loaded, OpenRegistry, Registry, RegistryError};
+use crate::random;
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use std::path::{Path, PathBuf};
+use tepui_journal::registry::{self as format, Step};
+use tepui_leader::RegistryChange;
+
+/// Name of the file in the work directory.
+pub const FILE: &str = "registry.redb";
+
+/// Pages kept in memory. The registry is read once and then only written.
+const CACHE_BYTES: usize = 1 << 20;
+
+const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
+const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+const FORMAT_KEY: &str = "format";
+const IDENTITY: TableDefinition<'_, &str, &str> = TableDefinition::new("identity");
+const CLUSTER_KEY: &str = "cluster";
+
+/// Opens the registry of a work directory.
+#[derive(Debug, Clone)]
+pub struct RegistryInDirectory(pub PathBuf);
+
+impl OpenRegistry for RegistryInDirectory {
+    fn open(&self, _member: Option<&str>) -> Result<Box<dyn Registry>, RegistryError> {
+        Ok(Box::new(RegistryFile::open(&self.0)?))
+    }
+}
+
+/// The registry in a file.
+pub struct RegistryFile {
+    path: PathBuf,
+    database: Database,
+}
+
+impl RegistryFile {
+    /// Opens the registry of a work directory, or makes an empty one.
+    pub fn open(work_dir: &Path) -> Result<Self, RegistryError> {
+        std::fs::create_dir_all(work_dir).map_err(|source| RegistryError::Directory {
+            path: work_dir.to_owned(),
+            source,
+        })?;
+        let path = work_dir.join(FILE);
+        let database = match redb::Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+        {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(RegistryError::InUse(path)),
+            Err(error) => return Err(unusable(&path, error)),
+        };
+        let registry = Self { path, database };
+        registry.check_format()?;
+        Ok(registry)
+    }
+
+    /// Refuses a file of a later format.
+    fn check_format(&self) -> Result<(), RegistryError> {
+        match self.format().map_err(|error| unusable(&self.path, error))? {
+            Some(found) if found > format::FORMAT => Err(RegistryError::TooNew {
+                path: self.path.clone(),
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file's format before this; a new file is marked with ours and gets its tables.
+    fn format(&self) -> Result<Option<u32>, redb::Error> {
+        let write = self.database.begin_write()?;
+        let found = {
+            let mut meta = write.open_table(META)?;
+            write.open_table(ENTRIES)?;
+            let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
+            if found.is_none() {
+                meta.insert(FORMAT_KEY, format::FORMAT)?;
+            }
+            found
+        };
+        match found {
+            Some(_) => write.abort()?,
+            None => write.commit()?,
+        }
+        Ok(found)
+    }
+
+    /// The cluster's id, made now if there is none.
+    fn cluster_id(&self) -> Result<String, RegistryError> {
+        let fresh = random::uuid().map_err(RegistryError::Randomness)?;
+        self.identify(&fresh.to_string())
+            .map_err(|error| unusable(&self.path, error))
+    }
+
+    /// Gives the registry an id, unless it has one. Returns the one it has then.
+    fn identify(&self, fresh: &str) -> Result<String, redb::Error> {
+        let write = self.database.begin_write()?;
+        let found = {
+            let mut identity = write.open_table(IDENTITY)?;
+            let found = identity.get(CLUSTER_KEY)?.map(|id| id.value().to_owned());
+            if found.is_none() {
+                identity.insert(CLUSTER_KEY, fresh)?;
+            }
+            found
+        };
+        match found {
+            Some(found) => {
+                write.abort()?;
+                Ok(found)
+            }
+            None => {
+                write.commit()?;
+                Ok(fresh.to_owned())
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let entries = read.open_table(ENTRIES)?;
+        let mut all = Vec::new();
+        for entry in entries.iter()? {
+            let (key, value) = entry?;
+            all.push((key.value().to_owned(), value.value().to_owned()));
+        }
+        Ok(all)
+    }
+
+    fn write(&self, steps: &[Step]) -> Result<(), redb::Error> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        {
+            let mut entries = write.open_table(ENTRIES)?;
+            for step in steps {
+                match step {
+                    Step::Put(key, value) => entries.insert(key.as_str(), value.as_slice())?,
+                    Step::Remove(key) => entries.remove(key.as_str())?,
+                };
+            }
+        }
+        Ok(write.commit()?)
+    }
+}
+
+impl Registry for RegistryFile {
+    fn load(&mut self) -> Result<Loaded, RegistryError> {
+        let entries = self.read().map_err(|error| unusable(&self.path, error))?;
+        let registry = format::assemble(entries).map_err(|source| RegistryError::Corrupt {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(Loaded {
+            registry,
+            cluster_id: self.cluster_id()?,
+        })
+    }
+
+    fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError> {
+        let steps: Vec<Step> = changes.iter().flat_map(RegistryChange::steps).collect();
+        self.write(&steps)
+            .map_err(|error| unusable(&self.path, error))
+    }
+}
+
+fn unusable(path: &Path, error: impl Into<redb::Error>) -> RegistryError {
+    RegistryError::Unusable {
+        path: path.to_owned(),
+        source: Box::new(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tepui_protocol::{internal, v1};
+
+    fn agent(id: &str) -> Box<internal::registry::Slave> {
+        let id = Some(v1::AgentId {
+            value: id.to_owned(),
+        });
+        let info = v1::AgentInfo {
+            hostname: "h".to_owned(),
+            id,
+            ..Default::default()
+        };
+        Box::new(internal::registry::Slave {
+            info,
+            ..Default::default()
+        })
+    }
+
+    fn admitted(registry: &mut RegistryFile) -> Vec<String> {
+        let all = registry.load().expect("a registry").registry;
+        let followers = all.slaves.unwrap_or_default().slaves.into_iter();
+        followers
+            .filter_map(|follower| Some(follower.info.id?.value))
+            .collect()
+    }
+
+    #[test]
+    fn changes_survive_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work_dir = dir.path().join("deep/er");
+        let mut registry = RegistryFile::open(&work_dir).expect("a registry");
+        assert!(admitted(&mut registry).is_empty());
+        let admit = |id| RegistryChange::AdmitFollower(agent(id));
+        registry
+            .apply(&[admit("S0"), admit("S1")])
+            .expect("applied");
+        let remove = RegistryChange::RemoveFollower(tepui_model::FollowerId::new("S0"));
+        registry.apply(&[remove]).expect("applied");
+        drop(registry);
+        let mut registry = RegistryFile::open(&work_dir).expect("a registry");
+        assert_eq!(admitted(&mut registry), ["S1"]);
+    }
+
+    #[test]
+    fn a_registry_keeps_its_cluster_id() {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let id = |dir: &tempfile::TempDir| {
+            let mut registry = RegistryFile::open(dir.path()).expect("a registry");
+            registry.load().expect("a registry").cluster_id
+        };
+        assert_eq!(id(&dir), id(&dir));
+        assert_ne!(id(&dir), id(&other));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let _first = RegistryFile::open(dir.path()).expect("a registry");
+        assert!(matches!(
+            RegistryFile::open(dir.path()),
+            Err(RegistryError::InUse(_))
+        ));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join(FILE), "this is not a database at all").expect("written");
+        let error = RegistryFile::open(dir.path()).err().expect("an error");
+        assert!(error.to_string().contains("registry.redb"), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[test]
+    fn a_later_format_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let registry = RegistryFile::open(dir.path()).expect("a registry");
+        let write = registry.database.begin_write().expect("a transaction");
+        write
+            .open_table(META)
+            .expect("a table")
+            .insert(FORMAT_KEY, 99)
+            .expect("inserted");
+        write.commit().expect("committed");
+        drop(registry);
+        let error = RegistryFile::open(dir.path()).err().expect("an error");
+        assert!(matches!(error, RegistryError::TooNew { found: 99, .. }));
+    }
+}
