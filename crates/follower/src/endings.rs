@@ -130,6 +130,11 @@ impl Follower {
         let (container, kind) = (executor.container.clone(), executor.kind);
         let outside = executor.outside;
         let connection = executor.connection.take();
+        let ended = container.clone();
+        let checkpoint = self
+            .frameworks
+            .get(&key.0)
+            .is_some_and(|framework| framework.checkpoint());
         let how = status.map_or_else(
             || "ended with unknown status".to_owned(),
             |status| status.to_string(),
@@ -165,6 +170,9 @@ impl Follower {
             self.remove_framework_if_idle(&key.0, fx);
         } else {
             self.remove_executor_if_done(key, fx);
+        }
+        if checkpoint {
+            fx.push(Effect::Forget { container: ended });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::recovered::RecoveredLink;
 use bytes::Bytes;
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 use tepui_auth::{
     authenticatee::{Authenticatee, PROCESS},
     http::HttpPrincipal,
@@ -158,6 +158,12 @@ pub enum Effect {
         /// Which.
         container: ContainerId,
     },
+    /// The end of a container that outlives followers has been taken over: nothing needs to be kept of
+    /// it, nor of those nested in it. Comes after what made that durable.
+    Forget {
+        /// Which.
+        container: ContainerId,
+    },
     /// Signal every process of a container that runs.
     Signal {
         /// Which.
@@ -252,6 +258,23 @@ pub struct LocalExecutor {
     pub environment: Vec<(String, String)>,
     /// Kill grace period when a task's kill policy has none (`--executor_shutdown_grace_period`).
     pub shutdown_grace_period: std::time::Duration,
+    /// Its tasks go on when the follower ends, and are taken back by the next one
+    /// ([`LaunchSpec::outlives`]).
+    pub outlives: bool,
+    /// What it ran before a restart. It gets these here and not by a LAUNCH.
+    pub recovered: Vec<LocalTask>,
+}
+
+/// A task that an executor of this process is to have again after a restart, its end not being known.
+/// Its container, if there is one, carries the task's id as its name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalTask {
+    /// As it was launched.
+    pub info: v1::TaskInfo,
+    /// Tasks that stand and fall together have the same.
+    pub group: Option<Arc<str>>,
+    /// The last state that is durable. `None`: its executor had said nothing of it.
+    pub state: Option<v1::TaskState>,
 }
 
 /// Answer to a request.

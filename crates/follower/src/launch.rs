@@ -127,6 +127,8 @@ impl Follower {
             user,
             environment,
             shutdown_grace_period: environment::grace_period(&self.config, &info_),
+            outlives: checkpoint,
+            recovered: Vec::new(),
         })));
     }
 
@@ -159,7 +161,11 @@ impl Follower {
             command,
             container_info: container_info.cloned().map(Arc::new),
             resources: resources.to_proto().into(),
-            outlives: None,
+            outlives: launch
+                .framework
+                .checkpoint
+                .unwrap_or(false)
+                .then(|| launch.executor.executor_id.value.as_str().into()),
         }
     }
 }

@@ -387,6 +387,7 @@ pub(crate) fn describe(effect: &Effect) -> String {
         Effect::StopLocalExecutor { .. } => "stop local".into(),
         Effect::Launch(_) => "launch".into(),
         Effect::Destroy { .. } => "destroy".into(),
+        Effect::Forget { .. } => "forget".into(),
         Effect::Signal { signal, .. } => format!("signal {signal}"),
         Effect::Remove { path } => format!("remove {}", path.display()),
         Effect::Attach { .. } => "attach".into(),
