@@ -1,6 +1,7 @@
 //! A cluster of the built binary on loopback: started on free ports with a folder of its own, waited for until it serves,
 //! and removed with everything it started when dropped. When a test fails, its logs are printed.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -161,19 +162,7 @@ impl Process {
             .current_dir(folder)
             // What a developer has set must not change what the tests see.
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| {
-                [
-                    "PATH",
-                    "HOME",
-                    "USER",
-                    "LANG",
-                    "TMPDIR",
-                    "RUST_BACKTRACE",
-                    "RUST_LOG",
-                ]
-                .iter()
-                .any(|kept| name == kept)
-            }))
+            .envs(inherited())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
@@ -454,6 +443,20 @@ impl Drop for Cluster {
     }
 }
 
+/// What of this process's environment a part gets.
+pub(crate) fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
+    const KEPT: [&str; 7] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "TMPDIR",
+        "RUST_BACKTRACE",
+        "RUST_LOG",
+    ];
+    std::env::vars_os().filter(|(name, _)| KEPT.iter().any(|kept| name == kept))
+}
+
 /// Flags may be given once: of those with the same name the last one counts.
 fn last_of_each(flags: Vec<String>) -> Vec<String> {
     let name = |flag: &str| flag.split('=').next().unwrap_or(flag).to_owned();
@@ -464,7 +467,7 @@ fn last_of_each(flags: Vec<String>) -> Vec<String> {
 }
 
 /// Kills every process that runs in `folder` or was told a place in it; how many there were.
-fn kill_everything_inside(folder: &Path) -> usize {
+pub(crate) fn kill_everything_inside(folder: &Path) -> usize {
     let needle = folder.as_os_str().as_encoded_bytes();
     let own = std::process::id();
     let Ok(processes) = fs::read_dir("/proc") else {

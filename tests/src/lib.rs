@@ -11,6 +11,8 @@ pub mod emulator;
 pub mod hostility;
 pub mod http;
 pub mod libprocess;
+pub mod machines;
+pub mod network;
 pub mod processes;
 pub mod programs;
 pub mod scheduler;
