@@ -4,7 +4,7 @@
 //! costs a handful of reference counts, however many tasks it has.
 
 use crate::{
-    Leader, LeaderFacts, Metrics,
+    Leader, LeaderFacts,
     state::{Follower, Framework},
     view::{FollowerView, FrameworkView, View},
 };
@@ -19,16 +19,7 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(leader: Arc<LeaderFacts>, at: Time) -> Self {
-        let view = View {
-            at,
-            leader,
-            frameworks: Default::default(),
-            completed_frameworks: Default::default(),
-            followers: Default::default(),
-            recovered_followers: Default::default(),
-            unreachable_followers: Default::default(),
-            metrics: Arc::new(Metrics::default()),
-        };
+        let view = View::empty(leader, at);
         Self { view }
     }
 }

@@ -16,6 +16,8 @@ pub struct View {
     pub at: Time,
     /// What never changes while this leader leads.
     pub leader: Arc<LeaderFacts>,
+    /// Whether it leads. One that stands by has an empty view, to answer with what it has.
+    pub elected: bool,
     /// Frameworks that are subscribed, or disconnected within their failover timeout.
     pub frameworks: RedBlackTreeMapSync<FrameworkId, Arc<FrameworkView>>,
     /// Oldest first; bounded by `--max_completed_frameworks`.
@@ -28,6 +30,31 @@ pub struct View {
     pub unreachable_followers: RedBlackTreeMapSync<FollowerId, Time>,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
+}
+
+impl View {
+    /// What a leader knows that has just begun.
+    pub(crate) fn empty(leader: Arc<LeaderFacts>, at: Time) -> Self {
+        Self {
+            at,
+            leader,
+            elected: true,
+            frameworks: Default::default(),
+            completed_frameworks: Default::default(),
+            followers: Default::default(),
+            recovered_followers: Default::default(),
+            unreachable_followers: Default::default(),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// What a leader knows that stands by: itself.
+    pub fn standby(leader: Arc<LeaderFacts>, at: Time) -> Self {
+        Self {
+            elected: false,
+            ..Self::empty(leader, at)
+        }
+    }
 }
 
 /// What never changes while a leader leads.

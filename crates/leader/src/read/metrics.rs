@@ -32,7 +32,7 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
         set(name("messages_received"), counts.received as f64);
         set(name("messages_processed"), counts.processed as f64);
     }
-    set("master/elected".into(), 1.0);
+    set("master/elected".into(), f64::from(u8::from(view.elected)));
     set(
         "master/uptime_secs".into(),
         (now_seconds - view.leader.started.seconds()).max(0.0),

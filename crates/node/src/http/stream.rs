@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -68,11 +68,15 @@ pub struct EventBody {
     content_type: ContentType,
     queue: mpsc::UnboundedReceiver<Arc<Record>>,
     queued_bytes: Arc<AtomicUsize>,
+    abandoned: Arc<AtomicBool>,
     _closed: Closed,
 }
 
 impl EventBody {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.abandoned.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
         self.queue.poll_recv(cx).map(|record| {
             let record = record?;
             self.queued_bytes.fetch_sub(record.cost, Ordering::Relaxed);
@@ -98,6 +102,7 @@ pub struct Streams {
     open: HashMap<StreamId, Stream>,
     tell: mpsc::UnboundedSender<StreamId>,
     bytes_max: usize,
+    abandoned: Arc<AtomicBool>,
 }
 
 struct Stream {
@@ -118,6 +123,7 @@ impl Streams {
                 open: HashMap::new(),
                 tell,
                 bytes_max,
+                abandoned: Arc::default(),
             },
             closed,
         )
@@ -142,6 +148,7 @@ impl Streams {
             content_type,
             queue: records,
             queued_bytes,
+            abandoned: self.abandoned.clone(),
             _closed: closed,
         };
         let mut response = response::content(content_type.name(), Bytes::new());
@@ -150,6 +157,12 @@ impl Streams {
             response.headers_mut().insert("mesos-stream-id", id);
         }
         response
+    }
+
+    /// Once this is set, all streams end without what waits on them. They notice when the
+    /// `Streams` are dropped, if not before.
+    pub fn abandoned(&self) -> Arc<AtomicBool> {
+        self.abandoned.clone()
     }
 
     /// Queues an event. A stream that is too far behind is closed and will be told as such;

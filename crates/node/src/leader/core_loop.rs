@@ -2,6 +2,7 @@
 
 use super::{
     LeaderError,
+    gate::Gate,
     journal::{Records, Written},
     reads,
 };
@@ -55,6 +56,8 @@ pub(super) struct CoreLoop {
     broken: mpsc::UnboundedReceiver<Pid>,
     written: Written,
     stopped: oneshot::Receiver<()>,
+    /// Whether anything may go out.
+    gate: Arc<Gate>,
     // What goes out.
     records: Records,
     tray: Tray<Reply>,
@@ -76,6 +79,12 @@ enum Wake {
     Stop,
 }
 
+/// How holding everything back ended.
+enum Held {
+    Open,
+    Stop,
+}
+
 impl CoreLoop {
     pub(super) fn new(
         clock: Clock,
@@ -89,6 +98,7 @@ impl CoreLoop {
         links: Links,
         view: Arc<ArcSwap<View>>,
         stopped: oneshot::Receiver<()>,
+        gate: Arc<Gate>,
     ) -> Self {
         let (effects, outbox, tray, operators, notices) = Default::default();
         Self {
@@ -101,6 +111,7 @@ impl CoreLoop {
             broken,
             written,
             stopped,
+            gate,
             records,
             tray,
             streams,
@@ -111,7 +122,7 @@ impl CoreLoop {
         }
     }
 
-    /// Runs until stopped, or until the registry fails.
+    /// Runs until stopped, or until the registry fails. What waits then is dropped.
     pub(super) fn run(self) -> Result<(), LeaderError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -125,6 +136,12 @@ impl CoreLoop {
         self.handle(Input::Tick);
         loop {
             self.carry_out()?;
+            if !self.gate.is_open() {
+                match self.hold().await? {
+                    Held::Open => continue,
+                    Held::Stop => return Ok(()),
+                }
+            }
             match self.wake(&mut batch).await {
                 Wake::Stop => return Ok(()),
                 Wake::Jobs => batch.drain(..).for_each(|job| self.take(job)),
@@ -143,6 +160,25 @@ impl CoreLoop {
                 .is_some_and(|at| at <= self.clock.now())
             {
                 self.handle(Input::Tick);
+            }
+        }
+    }
+
+    /// We may be leading no more. Nothing goes out, and nothing is taken in either: what a core
+    /// decides while it cannot be heard would only be wrong by the time it can.
+    async fn hold(&mut self) -> Result<Held, LeaderError> {
+        tracing::warn!("cannot tell whether we still lead: holding everything back");
+        loop {
+            tokio::select! {
+                () = self.gate.opened() => {
+                    tracing::info!("still leading: going on");
+                    return Ok(Held::Open);
+                }
+                Some(result) = self.written.recv() => {
+                    result?;
+                    self.outbox.written();
+                }
+                _ = &mut self.stopped => return Ok(Held::Stop),
             }
         }
     }
@@ -191,9 +227,14 @@ impl CoreLoop {
 
     /// Publishes the view, then does what may be done now. Whoever gets an answer finds what it
     /// says in the view.
+    ///
+    /// The gate is asked before every single effect: this process may have been stopped for minutes
+    /// after the one before.
     fn carry_out(&mut self) -> Result<(), LeaderError> {
         self.view.store(self.core.view());
-        while let Some(step) = self.outbox.release() {
+        while self.gate.is_open()
+            && let Some(step) = self.outbox.release()
+        {
             match step {
                 Step::Core(effect) => self.carry(effect),
                 Step::Snapshot(stream, view) => {
@@ -202,7 +243,9 @@ impl CoreLoop {
                 }
             }
         }
-        if let Some(records) = self.outbox.begin() {
+        if self.gate.is_open()
+            && let Some(records) = self.outbox.begin()
+        {
             // The thread only ends early by a panic.
             self.records.send(records).map_err(|_| LeaderError::Core)?;
         }

@@ -9,14 +9,14 @@ use tepui_protocol::{
     v1::{self, master_info::Capability, master_info::capability::Type},
 };
 
-/// What everybody is told about this leader. It has a new `id` each time it starts: the ids of
-/// frameworks, followers and offers begin with it, and their counters start anew
+/// What everybody is told about this leader. It has a new `id` each time it starts or was deposed:
+/// the ids of frameworks, followers and offers begin with it, and their counters start anew
 /// (`Master::Master` in `src/master/master.cpp`).
 pub(super) fn facts(
     options: &LeaderOptions,
     address: SocketAddr,
     id: uuid::Uuid,
-    now: Time,
+    started: Time,
 ) -> LeaderFacts {
     let hostname = options
         .hostname
@@ -45,8 +45,8 @@ pub(super) fn facts(
     LeaderFacts {
         info,
         cluster: options.cluster.clone(),
-        started: now,
-        elected: now,
+        started,
+        elected: started,
         flags: options.flags.clone(),
     }
 }

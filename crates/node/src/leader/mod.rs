@@ -1,8 +1,17 @@
 //! The leader's shell: one thread owns the core; everybody else talks to it through its inbox and
 //! reads the view it publishes.
 //!
+//! A leader leads in terms. One that is alone has a single one, from start to end; one that was
+//! given a [`Contender`] stands by until it is elected, and again when it was deposed. The server is
+//! up all the time, and answers what it can.
+//!
 //! | file | does |
 //! |---|---|
+//! | `election` | what an election tells a leader: how it stands, and whether it may act |
+//! | `tenure` | stands by, begins and ends terms as the election has it |
+//! | `term` | one term: what exists only while this leader leads |
+//! | `gate` | whether anything may go out at this moment |
+//! | `front` | the service at the port: hands over to the term, or answers as one who does not lead |
 //! | `core_loop` | the thread: inputs in batches, `handle`, publish the view, effects through the outbox |
 //! | `journal` | the thread that writes the registry |
 //! | `service` | routes and requests |
@@ -12,34 +21,33 @@
 //! | `facts` | who this leader is: id, address, capabilities |
 
 mod core_loop;
+mod election;
 mod facts;
 mod forms;
+mod front;
+mod gate;
 mod journal;
 mod operator;
 mod reads;
 mod service;
+mod tenure;
+mod term;
+
+pub use election::{Candidacy, Contender, Lease, Standing, Tenure, Withdraw};
 
 use crate::{
     clock::Clock,
     common::{LogLevel, Logging},
-    disk::registry::{Registry, RegistryError, RegistryFile},
+    disk::registry::{OpenRegistry, RegistryError, RegistryInDirectory},
     files::Files,
-    http::{Limits, Realms, Server, stream::Streams},
-    net::{AdvertiseError, Advertised, LinkOptions, Links, LinksEnd, Listen, Transport},
-    pending::{INBOX_INPUTS, Inbox},
-    random,
+    http::{Limits, Realms, Server},
+    net::{AdvertiseError, Advertised, LinkOptions, Listen, Transport},
 };
-use arc_swap::ArcSwap;
-use std::{
-    collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
-};
-use tepui_leader::Leader;
-use tepui_model::Rng;
+use front::Front;
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 use tepui_protocol::v1;
-use tokio::sync::{mpsc, oneshot};
-
-/// How long peers may take to read what was queued for them when the leader stops.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+use term::Ground;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 /// What a leader needs to run.
 pub struct LeaderOptions {
@@ -47,8 +55,10 @@ pub struct LeaderOptions {
     pub listen: Listen,
     /// `--hostname`; the announced IP address when there is none.
     pub hostname: Option<String>,
-    /// `--work_dir`: the registry lives here.
-    pub work_dir: PathBuf,
+    /// Where the registry is.
+    pub registry: Arc<dyn OpenRegistry>,
+    /// Enters elections; a leader without one is alone, and leads at once.
+    pub contender: Option<Box<dyn Contender>>,
     /// `--cluster`
     pub cluster: Option<String>,
     /// `--domain`
@@ -72,12 +82,13 @@ pub struct LeaderOptions {
 }
 
 impl LeaderOptions {
-    /// Defaults everywhere but where they cannot be guessed.
+    /// Defaults everywhere but where they cannot be guessed: alone, with a registry in `work_dir`.
     pub fn new(listen: Listen, work_dir: impl Into<PathBuf>) -> Self {
         Self {
             listen,
             hostname: None,
-            work_dir: work_dir.into(),
+            registry: Arc::new(RegistryInDirectory(work_dir.into())),
+            contender: None,
             cluster: None,
             domain: None,
             config: tepui_leader::Config::default(),
@@ -107,6 +118,9 @@ pub enum LeaderError {
     /// No thread for the core.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    /// What takes part in the election ended by a panic: a bug.
+    #[error("the election ended by itself; this is a bug")]
+    Election,
     /// The core's thread ended by a panic: a bug.
     #[error("the leader's core failed; this is a bug")]
     Core,
@@ -116,136 +130,79 @@ pub enum LeaderError {
 pub struct LeaderNode;
 
 impl LeaderNode {
-    /// Reads the registry, starts to lead, and serves. Must be called within a tokio runtime.
-    pub async fn start(options: LeaderOptions) -> Result<LeaderHandle, LeaderError> {
-        let work_dir = options.work_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || -> Result<_, RegistryError> {
-            let mut registry = RegistryFile::open(&work_dir)?;
-            let loaded = registry.load()?;
-            tracing::info!(cluster = %loaded.cluster_id, "registry read");
-            let snapshot = loaded.registry;
-            Ok((registry, snapshot))
-        });
-        let (registry, snapshot) = opened.await.map_err(|_| LeaderError::Core)??;
+    /// Serves; leads at once if it is alone, else when it is elected. Must be called within a tokio
+    /// runtime.
+    pub async fn start(mut options: LeaderOptions) -> Result<LeaderHandle, LeaderError> {
         let Advertised { listener, address } = options.listen.bind()?;
-
         let clock = Clock::start();
-        let seed = random::seed().map_err(LeaderError::Randomness)?;
-        let id = random::uuid().map_err(LeaderError::Randomness)?;
-        let facts = facts::facts(&options, address, id, clock.now());
-        tracing::info!(id = %facts.info.id, %address, "leading");
-
-        let mut config = options.config;
-        let authenticator = &mut config.authenticator;
-        random::fill(&mut authenticator.nonce_key).map_err(LeaderError::Randomness)?;
-        authenticator.hostname = facts.info.hostname.clone().unwrap_or_default();
-        let mut core = Leader::new(config, facts, &snapshot, Rng::seed(seed), clock.now());
-        let view = Arc::new(ArcSwap::new(core.view()));
-        let (inbox, jobs) = Inbox::new(INBOX_INPUTS);
-        let (streams, closed) = Streams::new(options.limits.stream_bytes_max);
-        let (broken_tx, broken) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Handle::current();
-        let (links, links_end) = Links::new(
-            address,
-            options.links,
-            options.transport.clone(),
-            runtime,
-            move |pid| {
-                // Nobody listens once the leader stops.
-                let _ = broken_tx.send(pid);
-            },
-        );
-        let (records, written, registry) = journal::start(registry).map_err(LeaderError::Thread)?;
-        let (stop, stopped) = oneshot::channel();
-        let core_loop = core_loop::CoreLoop::new(
-            clock,
-            core,
-            jobs,
-            closed,
-            broken,
-            records,
-            written,
-            streams,
-            links.clone(),
-            view.clone(),
-            stopped,
-        );
-        let (ended_tx, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name("leader".to_owned())
-            .spawn(move || {
-                let ended = core_loop.run();
-                // Whoever hears the end may open the registry again.
-                let ended = registry.join().map_err(|_| LeaderError::Core).and(ended);
-                // Nobody waits if the handle was dropped.
-                let _ = ended_tx.send(ended);
-            })
-            .map_err(LeaderError::Thread)?;
-
         let files = Arc::new(Files::default());
         if let Some(log) = &options.log_file
             && let Err(error) = files.attach(log, operator::LOG_NAME)
         {
             tracing::warn!(%error, log = %log.display(), "cannot serve the log");
         }
-        let service = Arc::new(service::LeaderService::new(
-            inbox,
-            view,
-            files,
-            Logging::new(options.log_level),
+        let logging = Logging::new(std::mem::replace(&mut options.log_level, Box::new(())));
+        let contender = options.contender.take();
+        let (transport, limits) = (options.transport.clone(), options.limits.clone());
+        let ground = Arc::new(Ground {
+            options,
             clock,
-            options.realms,
-        ));
-        let server = Server::start(listener, options.transport, options.limits, service);
+            address,
+            started: clock.now(),
+            files,
+            logging,
+        });
+        let front = Arc::new(Front::new(&ground, ground.facts()?));
+        let (stop, stopped) = oneshot::channel();
+        let running = match contender {
+            Some(contender) => {
+                tokio::spawn(tenure::contend(ground, front.clone(), contender, stopped))
+            }
+            None => {
+                let term = tenure::begin_alone(&ground, &front).await?;
+                tokio::spawn(tenure::alone(front.clone(), term, stopped))
+            }
+        };
+        let server = Server::start(listener, transport, limits, front);
         Ok(LeaderHandle {
             address,
             server,
-            links,
-            links_end,
             stop,
-            ended,
+            running,
         })
     }
 }
 
-/// A running leader.
+/// A running leader, whether it leads or stands by.
 pub struct LeaderHandle {
     /// The announced address.
     pub address: SocketAddr,
     server: Server,
-    links: Links,
-    links_end: LinksEnd,
     stop: oneshot::Sender<()>,
-    ended: oneshot::Receiver<Result<(), LeaderError>>,
+    running: JoinHandle<Result<(), LeaderError>>,
 }
 
 impl LeaderHandle {
     /// Waits until the leader ends by itself, which is a failure.
     pub async fn failed(&mut self) -> LeaderError {
-        match (&mut self.ended).await {
+        match (&mut self.running).await {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => LeaderError::Core,
         }
     }
 
-    /// Stops: no more requests, the core's thread ends, what was queued for peers is sent.
+    /// Stops: no more requests, the core's thread ends, what was queued for peers is sent. One that
+    /// was elected leaves the election, so that the next need not wait for the end of its session.
     pub async fn shutdown(self) -> Result<(), LeaderError> {
-        // Fails if the thread ended by itself; it says why below.
+        // Fails if it ended by itself; it says why below.
         let _ = self.stop.send(());
         // What [`Self::failed`] has taken already cannot be awaited again.
-        let ended = if self.ended.is_terminated() {
+        let ended = if self.running.is_finished() {
             Ok(())
         } else {
-            self.ended.await.unwrap_or(Err(LeaderError::Core))
+            self.running.await.unwrap_or(Err(LeaderError::Core))
         };
         self.server.stop().await;
-        self.links.close();
-        if tokio::time::timeout(FLUSH_TIMEOUT, self.links_end.wait())
-            .await
-            .is_err()
-        {
-            tracing::info!("some peers did not take their last messages");
-        }
         ended
     }
 }

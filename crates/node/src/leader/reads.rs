@@ -56,6 +56,11 @@ impl ViewEndpoint {
         }
     }
 
+    /// Whether a leader shows it that does not lead.
+    pub(super) fn is_anybodys(self) -> bool {
+        self.name == "flags"
+    }
+
     /// The answer to a request that does not read; those that change something come with the
     /// resource model.
     pub(super) fn refusal(self, request: &Request) -> Option<Response> {

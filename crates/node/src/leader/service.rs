@@ -52,6 +52,22 @@ impl Endpoint {
             Self::View(view) => view.access(),
         }
     }
+
+    /// Whether a leader answers it that does not lead (`Master::Http` in `src/master/http.cpp`: the
+    /// handlers that do not ask `elected()`).
+    fn is_anybodys(self) -> bool {
+        match self {
+            Self::Health
+            | Self::Version
+            | Self::Metrics
+            | Self::System
+            | Self::LogLevel
+            | Self::Help
+            | Self::Files(_) => true,
+            Self::View(view) => view.is_anybodys(),
+            _ => false,
+        }
+    }
 }
 
 const ENDPOINTS: [(&str, Endpoint); 10] = [
@@ -140,7 +156,36 @@ impl LeaderService {
         response::redirect(host, info.port, "")
     }
 
-    fn metrics(&self, request: &Request) -> Response {
+    /// Answers while this process does not lead; `elsewhere` answers what only a leader can.
+    /// `dropped` counts messages that came meanwhile.
+    pub(super) async fn unelected(
+        &self,
+        mut request: Request,
+        dropped: u64,
+        elsewhere: impl FnOnce(&Request) -> Response,
+    ) -> Response {
+        let endpoint = match self.admit(&mut request) {
+            Ok(endpoint) => endpoint,
+            Err(refusal) => return refusal,
+        };
+        match endpoint {
+            Endpoint::Metrics => self.metrics(&request, dropped),
+            _ if endpoint.is_anybodys() => self.answer(endpoint, request).await,
+            _ => elsewhere(&request),
+        }
+    }
+
+    /// What a request is for, if its sender may ask for that.
+    fn admit(&self, request: &mut Request) -> Result<Endpoint, Response> {
+        let endpoint = self.routes.find(&request.path());
+        let endpoint = endpoint.ok_or_else(response::not_found)?;
+        let now = self.clock.now();
+        self.realms.admit(endpoint.access(), request, now)?;
+        Ok(endpoint)
+    }
+
+    /// `dropped` messages are not among what the core has counted.
+    fn metrics(&self, request: &Request, dropped: u64) -> Response {
         // Nothing here takes long enough to time out.
         if let Some(timeout) = request.query("timeout")
             && common::parse_duration(&timeout).is_none()
@@ -148,9 +193,11 @@ impl LeaderService {
             let text = format!("Invalid timeout '{timeout}': Invalid duration '{timeout}'.\n");
             return response::text(400, text);
         }
-        let metrics: serde_json::Value = reads::metrics(&self.view(), &self.clock)
-            .into_iter()
-            .collect();
+        let mut metrics = reads::metrics(&self.view(), &self.clock);
+        if let Some(count) = metrics.get_mut("master/dropped_messages") {
+            *count += dropped as f64;
+        }
+        let metrics: serde_json::Value = metrics.into_iter().collect();
         response::json(request, metrics.to_string())
     }
 
@@ -197,17 +244,8 @@ impl LeaderService {
         };
         self.ask(content_type, input).await
     }
-}
 
-impl Service for LeaderService {
-    async fn request(&self, mut request: Request) -> Response {
-        let Some(endpoint) = self.routes.find(&request.path()) else {
-            return response::not_found();
-        };
-        let now = self.clock.now();
-        if let Err(refusal) = self.realms.admit(endpoint.access(), &mut request, now) {
-            return refusal;
-        }
+    async fn answer(&self, endpoint: Endpoint, request: Request) -> Response {
         match endpoint {
             Endpoint::Operator => operator::call(self, request).await,
             Endpoint::Scheduler => self.scheduler(request).await,
@@ -215,7 +253,7 @@ impl Service for LeaderService {
             Endpoint::Version => common::version(&request),
             Endpoint::Redirect => self.redirect(&request),
             Endpoint::Teardown => operator::teardown(self, request).await,
-            Endpoint::Metrics => self.metrics(&request),
+            Endpoint::Metrics => self.metrics(&request, 0),
             Endpoint::System => response::json(&request, system::stats_json().to_string()),
             Endpoint::LogLevel => self.logging.toggle(&request),
             Endpoint::Help => {
@@ -230,6 +268,15 @@ impl Service for LeaderService {
             Endpoint::Files(which) => common::files(&self.files, which, request).await,
             Endpoint::View(which) => self.view_endpoint(which, request).await,
             Endpoint::Form(which) => which.answer(&self.view(), &request),
+        }
+    }
+}
+
+impl Service for LeaderService {
+    async fn request(&self, mut request: Request) -> Response {
+        match self.admit(&mut request) {
+            Ok(endpoint) => self.answer(endpoint, request).await,
+            Err(refusal) => refusal,
         }
     }
 

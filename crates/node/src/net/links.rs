@@ -190,6 +190,13 @@ impl Links {
         let links = std::mem::take(&mut lock(&self.shared.links).by_address);
         links.values().for_each(|link| link.queue.close());
     }
+
+    /// Sends nothing more at all: what is queued is dropped.
+    pub fn abandon(&self) {
+        lock(&self.shared.alive).take();
+        let links = std::mem::take(&mut lock(&self.shared.links).by_address);
+        links.values().for_each(|link| link.queue.abandon());
+    }
 }
 
 /// Tells when the links are gone.
