@@ -5,11 +5,13 @@
 //! * `measure throughput`: many short tasks; every one ends once, and the node's memory stays flat.
 //! * `measure followers`: thousands of emulated followers against a leader: time, memory, messages.
 //! * `measure hostile`: floods and held connections, and whether others notice.
+//! * `measure torture`: leaders, followers, ZooKeeper servers and a framework die round after round; no task is lost.
 //!
-//! A second argument changes how many tasks, or followers. Exits with a failure when a task is lost, never because
+//! A second argument changes how many tasks, followers or rounds. Exits with a failure when a task is lost, never because
 //! a time was missed: times belong to the machine. See `docs/benchmarks.md`.
 
 mod followers;
+mod framework;
 mod hostile;
 mod latency;
 mod leader;
@@ -17,12 +19,12 @@ mod load;
 mod memory;
 mod processes;
 mod throughput;
+mod torture;
 
 use load::Failure;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: measure latency|memory|throughput [TASKS] | followers|hostile [FOLLOWERS]";
+const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|hostile [FOLLOWERS] | torture [ROUNDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,11 +37,6 @@ fn main() -> ExitCode {
             Err(error) => failed(&*error),
         };
     }
-    let tasks = match arguments.get(1).map(|text| text.parse::<usize>()) {
-        None => None,
-        Some(Ok(tasks)) if tasks > 0 => Some(tasks),
-        Some(_) => return wrong_usage(),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -47,12 +44,28 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
+    // What `measure torture` tortures.
+    if let [command, master, folder, tasks] = &arguments[..]
+        && command == "framework"
+        && let Ok(tasks) = tasks.parse()
+    {
+        return match runtime.block_on(framework::run(master, folder.as_ref(), tasks)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&*error),
+        };
+    }
+    let tasks = match arguments.get(1).map(|text| text.parse::<usize>()) {
+        None => None,
+        Some(Ok(tasks)) if tasks > 0 => Some(tasks),
+        Some(_) => return wrong_usage(),
+    };
     let result: Result<(), Failure> = match arguments.first().map(String::as_str) {
         Some("latency") => runtime.block_on(latency::measure(tasks.unwrap_or(1_000))),
         Some("memory") => runtime.block_on(memory::measure(tasks.unwrap_or(500))),
         Some("throughput") => runtime.block_on(throughput::measure(tasks.unwrap_or(10_000))),
         Some("followers") => runtime.block_on(followers::measure(tasks.unwrap_or(10_000))),
         Some("hostile") => hostile::measure(tasks.unwrap_or(2_000)),
+        Some("torture") => torture::measure(tasks.unwrap_or(54)),
         _ => return wrong_usage(),
     };
     match result {
