@@ -11,6 +11,7 @@ impl Allocator {
         self.check_clients();
         self.check_filters();
         self.role_order.check();
+        self.check_inverse();
         self.totals_are_those_of_the_followers();
     }
 

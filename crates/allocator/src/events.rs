@@ -61,6 +61,7 @@ impl Allocator {
             }
             self.remove_client(client);
         }
+        self.forget_inverse_of(framework);
         self.framework_index.remove(id);
         self.frameworks.remove(framework);
     }
@@ -111,6 +112,8 @@ impl Allocator {
                 self.make_hungry(client);
             }
         }
+        self.clear_inverse_refusals(framework);
+        self.ask_everywhere(framework);
     }
 
     /// REQUEST has no effect in the reference either (`docs/scheduler-http-api.md`).
@@ -190,6 +193,11 @@ impl Allocator {
                 self.make_hungry(client);
             }
         }
+        if active {
+            self.ask_everywhere(framework);
+        } else {
+            self.clear_inverse_refusals(framework);
+        }
     }
 }
 
@@ -218,6 +226,7 @@ impl Allocator {
             shared: Resources::new(),
             held: BTreeMap::new(),
             filters: Default::default(),
+            maintenance: None,
         });
         self.follower_index.insert(id.clone(), slot);
         self.followers[slot].settle();
@@ -282,6 +291,7 @@ impl Allocator {
             self.replace_held(slot, client, Resources::new());
             self.remove_client_if_idle(client);
         }
+        self.forget_inverse_on(slot);
         self.dirty.remove(&slot);
         self.free.remove(&slot);
         if let Some(follower) = self.followers.remove(slot) {
@@ -295,6 +305,7 @@ impl Allocator {
         if let Some(slot) = self.follower_index.get(id).copied() {
             self.followers[slot].active = true;
             self.freed(slot);
+            self.ask_everybody_on(slot);
         }
     }
 
@@ -492,6 +503,7 @@ impl Allocator {
             let f = &self.frameworks[framework];
             if !f.known && f.clients.is_empty() {
                 self.framework_index.remove(&f.id.clone());
+                self.forget_inverse_of(framework);
                 self.frameworks.remove(framework);
             }
         }
@@ -560,7 +572,11 @@ impl Allocator {
         let rest = (follower.available.clone() + &old.non_shared()).checked_sub(&new.non_shared());
         if !new.is_empty() {
             follower.held.insert(client, new.clone());
+            if old.is_empty() {
+                self.ask_holder(slot, client);
+            }
         }
+        let follower = &mut self.followers[slot];
         match rest {
             Some(rest) if !follower.overcommitted => follower.available = rest,
             _ => follower.settle(),

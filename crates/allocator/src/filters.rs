@@ -51,7 +51,7 @@ impl Allocator {
     /// A refusal lasts at least one allocation interval. One of zero seconds only means "not right
     /// now": it ends with the running interval, when the reference's next round would come. Without
     /// that, a framework that declines everything at once would keep us busy offering.
-    fn end_of_refusal(&self, refuse: Duration, now: Time) -> Time {
+    pub(crate) fn end_of_refusal(&self, refuse: Duration, now: Time) -> Time {
         let interval = self.options.allocation_interval;
         if refuse.is_zero() {
             let nanos = u64::try_from(interval.as_nanos())

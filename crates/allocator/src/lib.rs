@@ -17,12 +17,14 @@
 //! Nothing else needs a look, since after every allocation nobody can take anything of what is free.
 //!
 //! Call order: feed events, then `allocate(now, …)`, then sleep until `next_deadline`. Quota,
-//! hierarchical shares, offer constraints and maintenance are not here yet.
+//! hierarchical shares and offer constraints are not here yet. Who is asked to leave a follower that will
+//! be down is in `inverse`.
 
 mod allocate;
 mod check;
 mod events;
 mod filters;
+mod inverse;
 mod options;
 mod slots;
 mod sorter;
@@ -30,6 +32,7 @@ mod state;
 mod view;
 
 pub use events::UnknownResources;
+pub use inverse::InverseOffer;
 pub use options::{
     Conversion, FollowerCapabilities, FollowerInfo, FrameworkCapabilities, FrameworkOptions,
     OfferedResources, Options,
@@ -71,6 +74,8 @@ pub struct Allocator {
     expiries: BTreeSet<(Time, u32, u32)>,
     /// How many frameworks set a minimum of their own.
     own_minimums: usize,
+    /// Who is to be asked to leave followers.
+    inverse: inverse::Questions,
 }
 
 impl Allocator {
@@ -93,15 +98,18 @@ impl Allocator {
             hungry: BTreeSet::new(),
             expiries: BTreeSet::new(),
             own_minimums: 0,
+            inverse: Default::default(),
         }
     }
 
-    /// When to call [`Self::allocate`] next if no event comes: at once when something has changed,
-    /// else when the first refusal ends.
+    /// When to call [`Self::allocate`] and [`Self::inverse_offers`] next if no event comes: at once when something has changed,
+    /// else when the first refusal ends. Of the two the offers come first: who gets one is asked as well.
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         if !self.hungry.is_empty() || !self.dirty.is_empty() {
             return Some(now);
         }
-        self.expiries.first().map(|(until, ..)| *until)
+        let refusal = self.expiries.first().map(|(until, ..)| *until);
+        let question = self.inverse.next().map(|at| at.max(now));
+        refusal.into_iter().chain(question).min()
     }
 }

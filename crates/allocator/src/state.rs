@@ -1,6 +1,7 @@
 //! What the allocator knows. Everything refers to everything else by slot index.
 
 use crate::{
+    inverse::Maintenance,
     options::{FollowerCapabilities, FrameworkOptions},
     sorter::Sorter,
 };
@@ -72,6 +73,8 @@ pub(crate) struct Follower {
     /// What clients hold, without marks of allocation.
     pub(crate) held: BTreeMap<u32, Resources>,
     pub(crate) filters: FxHashMap<u32, SmallVec<[Filter; 1]>>,
+    /// Set while it is planned to be unavailable.
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 impl Follower {

@@ -2,6 +2,7 @@
 
 mod filters;
 mod followers;
+mod inverse;
 mod offers;
 mod properties;
 mod sharing;

@@ -72,6 +72,13 @@ impl Cluster {
         );
         out
     }
+    /// The offers, when questions may be left to be asked.
+    pub(crate) fn take_offers(&mut self) -> Vec<OfferedResources> {
+        let mut out = Vec::new();
+        self.allocator.allocate(self.now, &mut self.rng, &mut out);
+        self.allocator.check();
+        out
+    }
     /// The offers as `framework/role@follower resources`, sorted.
     pub(crate) fn offered(&mut self) -> Vec<String> {
         let mut texts: Vec<String> = self
