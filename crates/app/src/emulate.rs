@@ -130,6 +130,12 @@ fn options(settings: &Settings) -> Result<Options, FlagError> {
             .text("hostname_prefix")
             .unwrap_or_default()
             .to_owned(),
+        running: settings
+            .parsed("running", count)?
+            .map(|tasks| tepui_emulator::Running {
+                framework: settings.text("framework_id").unwrap_or_default().into(),
+                tasks,
+            }),
         task_duration: settings.parsed("task_duration", units::parse_duration)?,
         registration_backoff_factor: settings
             .parsed("registration_backoff_factor", positive_duration)?

@@ -27,12 +27,24 @@ pub struct Setup {
     pub hostname_prefix: String,
     /// How long tasks run; without it, until they are killed.
     pub task_duration: Option<Duration>,
+    /// Tasks that each says it ran already when it first registers, of a framework with this id. It then
+    /// has an id, too, as if it had been with another leader before.
+    pub running: Option<Running>,
     /// First waits between registrations, as of a follower's flag of that name.
     pub registration_backoff_factor: Duration,
     /// Followers that begin to register per second; without it, all at once.
     pub rate: Option<f64>,
     /// What they authenticate with.
     pub credential: Option<Credential>,
+}
+
+/// What followers bring along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Whose tasks they are.
+    pub framework: FrameworkId,
+    /// How many each follower has.
+    pub tasks: usize,
 }
 
 /// A message that a follower wants to send.
@@ -171,6 +183,7 @@ impl Crowd {
                 None => Duration::ZERO,
             };
             self.with(now, number, out, |follower, scene| {
+                follower.bring_along(scene);
                 follower.begin(wait, scene)
             });
         }

@@ -89,6 +89,17 @@ impl Follower {
         }
     }
 
+    /// Makes up a past: an id, and tasks that run.
+    pub(crate) fn bring_along(&mut self, scene: &mut Scene<'_>) {
+        let Some(running) = &scene.setup.running else {
+            return;
+        };
+        let value = format!("{}-S{}", scene.rng.uuid(), scene.follower);
+        self.id = Some(v1::AgentId { value });
+        scene.own_id.clone_from(&self.id);
+        self.jobs.bring_along(running, scene);
+    }
+
     /// Registers after `wait`, and again and again until the leader answers.
     pub(crate) fn begin(&mut self, wait: Duration, scene: &mut Scene<'_>) {
         if self.phase == Phase::Stopped {

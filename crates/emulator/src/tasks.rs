@@ -2,7 +2,7 @@
 //! it is acknowledged. Follows `src/slave/task_status_update_manager.cpp`, and the command executor
 //! in which states it reports.
 
-use crate::crowd::{Scene, Timer};
+use crate::crowd::{Running, Scene, Timer};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,6 +13,7 @@ use tepui_protocol::{
     internal as i,
     v1::{
         self, TaskState,
+        framework_info::{Capability, capability::Type as CapabilityType},
         task_status::{Reason, Source},
     },
 };
@@ -20,6 +21,9 @@ use tepui_protocol::{
 /// Waits before an update is sent again (`STATUS_UPDATE_RETRY_INTERVAL_*` in `src/slave/constants.hpp`).
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(600);
+
+/// How long the framework of tasks that were brought along may stay away.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Names a task among all of a follower.
 pub(crate) type Key = (FrameworkId, TaskId);
@@ -55,6 +59,49 @@ struct Task {
 }
 
 impl Jobs {
+    /// Tasks that were running before anybody here began to count, and whose updates were acknowledged.
+    pub(crate) fn bring_along(&mut self, running: &Running, scene: &mut Scene<'_>) {
+        let mut info = v1::FrameworkInfo {
+            user: "root".to_owned(),
+            name: running.framework.to_string(),
+            id: Some(running.framework.to_proto()),
+            checkpoint: Some(true),
+            failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
+            roles: vec!["*".to_owned()],
+            ..Default::default()
+        };
+        for kind in [CapabilityType::MultiRole, CapabilityType::PartitionAware] {
+            let kind = Some(kind.into());
+            info.capabilities.push(Capability { r#type: kind });
+        }
+        let executors = BTreeMap::new();
+        let framework = Framework { info, executors };
+        self.frameworks.insert(running.framework.clone(), framework);
+        for number in 0..running.tasks {
+            let id = format!("task-{}-{number}", scene.follower);
+            let (task_id, name) = (v1::TaskId { value: id.clone() }, id);
+            let task = v1::Task {
+                name,
+                task_id,
+                framework_id: running.framework.to_proto(),
+                agent_id: scene.own_id.clone().unwrap_or_default(),
+                state: TaskState::TaskRunning.into(),
+                resources: small(),
+                ..Default::default()
+            };
+            let key = (running.framework.clone(), TaskId::from(&task.task_id));
+            let task = Task {
+                task: Box::new(task),
+                own_executor: false,
+                pending: VecDeque::new(),
+                wait: RETRY_MIN,
+                retry: 0,
+            };
+            self.tasks.insert(key, task);
+            scene.report.tasks_now += 1;
+        }
+    }
+
     /// `RunTaskMessage`.
     pub(crate) fn run_task(&mut self, message: i::RunTaskMessage, scene: &mut Scene<'_>) {
         let executor = message.task.executor.clone();
@@ -483,6 +530,21 @@ fn new_task(
         user,
         ..Default::default()
     }
+}
+
+/// What a task needs that somebody else has launched: little.
+fn small() -> Vec<v1::Resource> {
+    let amounts = [("cpus", 0.01), ("mem", 1.0)].into_iter();
+    let resource = |(name, value): (&str, f64)| v1::Resource {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Scalar.into(),
+        scalar: Some(v1::value::Scalar { value }),
+        allocation_info: Some(v1::resource::AllocationInfo {
+            role: Some("*".to_owned()),
+        }),
+        ..Default::default()
+    };
+    amounts.map(resource).collect()
 }
 
 /// A random identity, as bytes.

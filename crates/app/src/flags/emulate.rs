@@ -7,6 +7,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "attributes": value, Works, "attributes of each follower: name:value;...";
     "credential": value, Works, "file with the principal and secret that the followers authenticate with";
     "followers": value = "1000", Works, "how many to emulate";
+    "framework_id": value = "emulated", Works, "id of the framework of --running";
     "help": switch = "false", Works, "print the flags and exit";
     "hostname_prefix": value = "emulated-", Works, "host names are this and a number";
     "ip": value, Works, "first address (default: 127.64.0.1 and up for a leader on loopback, otherwise one address of this machine)";
@@ -18,5 +19,6 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "rate": value, Works, "followers that begin to register per second (default: all at once)";
     "registration_backoff_factor": value = "1secs", Works, "first wait between registrations";
     "resources": value = "cpus:8;mem:16384;disk:65536;ports:[31000-32000]", Works, "resources of each follower: name(role):value;...";
+    "running": value, Works, "tasks that each follower says it ran before, so that it re-registers from the beginning (default: it is new)";
     "task_duration": value, Works, "how long tasks run before they finish (default: until they are killed)";
 };

@@ -24,6 +24,7 @@ pub(crate) fn setup() -> Setup {
         attributes: Vec::new(),
         hostname_prefix: "emulated-".to_owned(),
         task_duration: Some(Duration::from_secs(30)),
+        running: None,
         registration_backoff_factor: Duration::from_secs(1),
         rate: None,
         credential: None,

@@ -1,6 +1,6 @@
 //! Tasks are taken, reported and ended.
 
-use crate::stage::{Stage, agent_id, names};
+use crate::stage::{Stage, agent_id, names, setup};
 use bytes::Bytes;
 use std::time::Duration;
 use tepui_protocol::{
@@ -254,4 +254,38 @@ fn operations_are_answered_as_dropped() {
         panic!("{sent:?}")
     };
     assert_eq!(message.status.state(), v1::OperationState::OperationDropped);
+}
+
+#[test]
+fn what_ran_before_is_brought_along_with_an_id_of_its_own() {
+    let mut setup = setup();
+    setup.running = Some(tepui_emulator::Running {
+        framework: "F".into(),
+        tasks: 3,
+    });
+    let mut stage = Stage::new(2, 1, setup);
+    let said = stage.start();
+    let mut ids = Vec::new();
+    for outgoing in &said {
+        let PeerMessage::ReregisterSlave(message) = &outgoing.message else {
+            panic!("not a re-registration: {outgoing:?}")
+        };
+        let id = message.slave.id.clone().expect("an id");
+        assert_eq!(message.tasks.len(), 3);
+        for task in &message.tasks {
+            assert_eq!(
+                (&task.agent_id, task.state()),
+                (&id, TaskState::TaskRunning)
+            );
+            assert_eq!(task.framework_id, framework_id());
+        }
+        let [framework] = &message.frameworks[..] else {
+            panic!("not one framework: {:?}", message.frameworks)
+        };
+        assert_eq!(framework.id, Some(framework_id()));
+        ids.push(id.value);
+    }
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(stage.crowd.report().tasks_now, 6);
 }

@@ -55,6 +55,15 @@ pub(crate) fn cost(cluster: &Cluster) -> Cost {
     }
 }
 
+/// The most memory it ever had resident, in KiB.
+pub(crate) fn peak(cluster: &Cluster) -> u64 {
+    let id = cluster.process(Part::Leader).id();
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// Waits until the leader has handled the last message of so many registrations.
 pub(crate) fn settled(cluster: &Cluster, followers: usize) -> Result<(), Failure> {
     let counted = |name: &str| {

@@ -4,12 +4,14 @@
 //! * `measure memory`: what a running task adds to the memory of our own processes.
 //! * `measure throughput`: many short tasks; every one ends once, and the node's memory stays flat.
 //! * `measure followers`: thousands of emulated followers against a leader: time, memory, messages.
+//! * `measure failover`: thousands of emulated followers with tasks lose their leader and come back to the next.
 //! * `measure hostile`: floods and held connections, and whether others notice.
 //! * `measure torture`: leaders, followers, ZooKeeper servers and a framework die round after round; no task is lost.
 //!
 //! A second argument changes how many tasks, followers or rounds. Exits with a failure when a task is lost, never because
 //! a time was missed: times belong to the machine. See `docs/benchmarks.md`.
 
+mod failover;
 mod followers;
 mod framework;
 mod hostile;
@@ -24,7 +26,7 @@ mod torture;
 use load::Failure;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|hostile [FOLLOWERS] | torture [ROUNDS]";
+const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|failover|hostile [FOLLOWERS] | torture [ROUNDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Some("memory") => runtime.block_on(memory::measure(tasks.unwrap_or(500))),
         Some("throughput") => runtime.block_on(throughput::measure(tasks.unwrap_or(10_000))),
         Some("followers") => runtime.block_on(followers::measure(tasks.unwrap_or(10_000))),
+        Some("failover") => failover::measure(tasks.unwrap_or(20_000)),
         Some("hostile") => hostile::measure(tasks.unwrap_or(2_000)),
         Some("torture") => torture::measure(tasks.unwrap_or(54)),
         _ => return wrong_usage(),
