@@ -3,18 +3,26 @@
 //!
 //! Keys are a kind, a slash and an id. Values are the pieces of `mesos.internal.Registry` in
 //! protobuf; put together they are that message again ([`assemble`]), which is also what the
-//! `/registrar(1)/registry` endpoint shows and what a migration from the reference reads.
+//! `/registrar(1)/registry` endpoint shows and what a migration from the reference reads
+//! ([`disassemble`]).
+//!
+//! [`sharded`] packs the entries into znodes of ZooKeeper.
 
 use prost::Message;
 use tepui_model::FollowerId;
 use tepui_protocol::{
-    internal::{Registry, registry},
+    internal::registry,
     v1::{self, maintenance::Schedule, quota::QuotaConfig},
-    wire,
 };
 
-/// Version of this format, stored beside it.
-pub const FORMAT: u32 = 1;
+mod parts;
+pub mod sharded;
+
+pub use parts::{Corrupt, Unstorable, assemble, disassemble};
+
+/// Version of this format, stored beside it. 1 knew neither quotas as they were before limits
+/// existed nor resource providers; it is read as well.
+pub const FORMAT: u32 = 2;
 
 const LEADER: &str = "leader";
 const FOLLOWER: &str = "follower/";
@@ -22,9 +30,15 @@ const UNREACHABLE: &str = "unreachable/";
 const GONE: &str = "gone/";
 const MACHINE: &str = "machine/";
 const SCHEDULE: &str = "schedule";
+/// Further schedules: the reference keeps a list, of which it writes one.
+const FURTHER_SCHEDULE: &str = "schedule/";
 const QUOTA: &str = "quota/";
+/// A quota from before limits existed.
+const OLDER_QUOTA: &str = "older-quota/";
 const WEIGHT: &str = "weight/";
 const MINIMUM_CAPABILITY: &str = "minimum-capability/";
+const PROVIDER: &str = "resource-provider/";
+const REMOVED_PROVIDER: &str = "removed-resource-provider/";
 
 /// What must survive a leader: one change of the registry.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,10 +94,15 @@ impl Change {
             Self::Schedule(schedule) => {
                 vec![Step::Put(SCHEDULE.to_owned(), schedule.encode_to_vec())]
             }
-            Self::Quota(config) => {
-                vec![Step::Put(key(QUOTA, &config.role), config.encode_to_vec())]
-            }
-            Self::RemoveQuota(role) => vec![Step::Remove(key(QUOTA, role))],
+            // A quota that is set takes the place of one from before limits existed
+            // (`src/master/quota.cpp`).
+            Self::Quota(config) => vec![
+                Step::Remove(key(OLDER_QUOTA, &config.role)),
+                Step::Put(key(QUOTA, &config.role), config.encode_to_vec()),
+            ],
+            Self::RemoveQuota(role) => [OLDER_QUOTA, QUOTA]
+                .map(|kind| Step::Remove(key(kind, role)))
+                .into(),
             Self::Weight(info) => {
                 let weight = registry::Weight { info: info.clone() };
                 vec![Step::Put(key(WEIGHT, info.role()), weight.encode_to_vec())]
@@ -153,76 +172,6 @@ fn key(kind: &str, id: &str) -> String {
 /// A machine has a host name, an address or both; names are compared without case.
 fn machine_key(id: &v1::MachineId) -> String {
     format!("{MACHINE}{}/{}", id.hostname().to_lowercase(), id.ip())
-}
-
-/// A stored entry that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Corrupt {
-    /// No entry has such a key.
-    #[error("unknown entry '{0}'")]
-    UnknownKey(String),
-    /// The value is not what the key says.
-    #[error("entry '{key}' is damaged: {source}")]
-    Value {
-        /// Which.
-        key: String,
-        /// What is wrong.
-        source: wire::DecodeError,
-    },
-}
-
-/// Puts stored entries together.
-pub fn assemble(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Registry, Corrupt> {
-    let mut all = Registry::default();
-    for (key, value) in entries {
-        add(&mut all, &key, value.into()).map_err(|error| match error {
-            Some(source) => Corrupt::Value { key, source },
-            None => Corrupt::UnknownKey(key),
-        })?;
-    }
-    Ok(all)
-}
-
-/// Adds one entry. An error without a cause: the key is unknown.
-fn add(
-    all: &mut Registry,
-    key: &str,
-    value: bytes::Bytes,
-) -> Result<(), Option<wire::DecodeError>> {
-    if key == LEADER {
-        all.master = Some(wire::decode(value)?);
-    } else if key.starts_with(FOLLOWER) {
-        all.slaves
-            .get_or_insert_default()
-            .slaves
-            .push(wire::decode(value)?);
-    } else if key.starts_with(UNREACHABLE) {
-        all.unreachable
-            .get_or_insert_default()
-            .slaves
-            .push(wire::decode(value)?);
-    } else if key.starts_with(GONE) {
-        all.gone
-            .get_or_insert_default()
-            .slaves
-            .push(wire::decode(value)?);
-    } else if key.starts_with(MACHINE) {
-        all.machines
-            .get_or_insert_default()
-            .machines
-            .push(wire::decode(value)?);
-    } else if key == SCHEDULE {
-        all.schedules.push(wire::decode(value)?);
-    } else if key.starts_with(QUOTA) {
-        all.quota_configs.push(wire::decode(value)?);
-    } else if key.starts_with(WEIGHT) {
-        all.weights.push(wire::decode(value)?);
-    } else if key.starts_with(MINIMUM_CAPABILITY) {
-        all.minimum_capabilities.push(wire::decode(value)?);
-    } else {
-        return Err(None);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -315,13 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named() {
-        let damaged = |key: &str, value: &[u8]| {
-            let error = assemble([(key.to_owned(), value.to_vec())]).expect_err("damaged");
-            error.to_string()
-        };
-        assert_eq!(damaged("what/else", b""), "unknown entry 'what/else'");
-        assert!(damaged("follower/S0", b"\xff").starts_with("entry 'follower/S0' is damaged: "));
-        assert!(damaged("follower/S0", b"").starts_with("entry 'follower/S0' is damaged: "));
+    fn a_quota_takes_the_place_of_an_older_one() {
+        let older = Step::Put(key(OLDER_QUOTA, "r"), Vec::new());
+        for change in [
+            Change::Quota(Box::new(QuotaConfig {
+                role: "r".to_owned(),
+                ..Default::default()
+            })),
+            Change::RemoveQuota("r".to_owned()),
+        ] {
+            let mut store = BTreeMap::new();
+            apply(&mut store, vec![older.clone()]);
+            apply(&mut store, change.steps());
+            assert!(!store.contains_key("older-quota/r"));
+        }
     }
 }

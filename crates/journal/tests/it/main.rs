@@ -1,0 +1,5 @@
+//! The journal from outside.
+
+mod parts;
+mod sharded;
+mod tree;
