@@ -4,7 +4,10 @@
 
 use crate::{Leader, Level, Principal, Reply, validate};
 use tepui_model::{FrameworkId, RequestId};
-use tepui_protocol::v1::scheduler::{self, call::Type};
+use tepui_protocol::v1::{
+    allocator::inverse_offer_status::Status,
+    scheduler::{self, call::Type},
+};
 
 impl Leader {
     pub(crate) fn call(
@@ -99,18 +102,14 @@ impl Leader {
             Type::Accept => self.accept(framework, call.accept.unwrap_or_default()),
             Type::Decline => self.decline(framework, call.decline.unwrap_or_default()),
             Type::AcceptInverseOffers => {
-                let ids = call
-                    .accept_inverse_offers
-                    .unwrap_or_default()
-                    .inverse_offer_ids;
-                self.inverse_offers(framework, "accept", &ids);
+                let call = call.accept_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (&call.inverse_offer_ids, call.filters.as_ref());
+                self.answer_inverse_offers(framework, Status::Accept, ids, filters);
             }
             Type::DeclineInverseOffers => {
-                let ids = call
-                    .decline_inverse_offers
-                    .unwrap_or_default()
-                    .inverse_offer_ids;
-                self.inverse_offers(framework, "decline", &ids);
+                let call = call.decline_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (&call.inverse_offer_ids, call.filters.as_ref());
+                self.answer_inverse_offers(framework, Status::Decline, ids, filters);
             }
             Type::Revive => self.revive(framework, &call.revive.unwrap_or_default().roles),
             Type::Suppress => self.suppress(framework, &call.suppress.unwrap_or_default().roles),
@@ -141,22 +140,5 @@ impl Leader {
             }
             Type::UpdateFramework | Type::Subscribe | Type::Unknown => {}
         }
-    }
-
-    /// Inverse offers come with maintenance: until then every id is that of none.
-    fn inverse_offers(
-        &mut self,
-        framework: &FrameworkId,
-        verb: &str,
-        ids: &[tepui_protocol::v1::OfferId],
-    ) {
-        let ids: Vec<&str> = ids.iter().map(|id| id.value.as_str()).collect();
-        self.notice(
-            Level::Warning,
-            format!(
-                "Ignored {verb} by {framework} of inverse offers [{}]: they are no longer valid",
-                ids.join(", ")
-            ),
-        );
     }
 }

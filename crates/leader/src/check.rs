@@ -2,6 +2,7 @@
 
 use crate::{
     Leader,
+    removal::Fault,
     state::{State, holds_resources},
     timers::Timer,
 };
@@ -16,8 +17,13 @@ impl Leader {
         check_followers(&self.state);
         check_offers(&self.state);
         self.check_timers();
+        self.check_roster();
+        self.removals.check();
         self.authentication.check();
         self.check_limits();
+        self.check_draining();
+        self.check_plan();
+        self.check_inverse_offers();
         self.allocator.check();
     }
 
@@ -30,10 +36,21 @@ impl Leader {
                 "{} is pinged",
                 follower.id
             );
+            let awaited = self.timers.is_set(&Timer::Reregister(follower.id.clone()))
+                || self.removals.is_waiting(&follower.id, Fault::Away);
             assert_eq!(
-                self.timers.is_set(&Timer::Reregister(follower.id.clone())),
-                !follower.connected,
+                awaited, !follower.connected,
                 "{} is awaited exactly while it is away",
+                follower.id
+            );
+            assert!(
+                !self.removals.is_waiting(&follower.id, Fault::Missing),
+                "{} is registered, hence not missing",
+                follower.id
+            );
+            assert!(
+                !(follower.active && self.state.roster.is_deactivated(&follower.id)),
+                "{} is not offered while an operator forbids it",
                 follower.id
             );
         }
@@ -45,7 +62,54 @@ impl Leader {
                 "{} has heartbeats while it has a stream",
                 framework.id
             );
+            assert_eq!(
+                self.timers.is_set(&Timer::Failover(framework.id.clone())),
+                !framework.is_connected(),
+                "{} is awaited exactly while it is away",
+                framework.id
+            );
         }
+    }
+}
+
+impl Leader {
+    fn check_roster(&self) {
+        let roster = &self.state.roster;
+        roster.unreachable.check();
+        roster.gone.check();
+        let waits = self.timers.is_set(&Timer::Recovered);
+        for id in roster.recovered.keys() {
+            assert!(
+                waits || self.removals.is_waiting(id, Fault::Missing),
+                "{id} is awaited, for a time"
+            );
+            assert!(
+                !roster.unreachable.contains(id) && !roster.gone.contains(id),
+                "{id} is awaited, hence neither unreachable nor gone"
+            );
+        }
+        for (_, id) in roster.unreachable.iter() {
+            assert!(
+                !roster.gone.contains(id),
+                "{id} is not both unreachable and gone"
+            );
+        }
+        for (id, _) in roster.marked() {
+            let known = self.state.follower(id).is_some()
+                || roster.recovered.contains_key(id)
+                || roster.unreachable.contains(id);
+            assert!(known, "{id} is marked, hence known");
+        }
+        assert_eq!(
+            self.removals.len() > 0,
+            self.timers.is_set(&Timer::Removal),
+            "there are permits while somebody waits for one"
+        );
+        let kept = roster.unreachable.len() + roster.gone.len();
+        assert!(
+            kept == 0 || self.timers.is_set(&Timer::RegistryGc),
+            "what is old is forgotten"
+        );
     }
 }
 
@@ -134,19 +198,19 @@ fn check_followers(state: &State) {
     for follower in state.followers() {
         let at = &follower.id;
         assert!(
-            !state.recovered.contains_key(at),
+            !state.roster.recovered.contains_key(at),
             "{at} is registered, hence no longer awaited"
         );
         assert!(
-            !state.unreachable.contains_key(at),
+            !state.roster.unreachable.contains(at),
             "{at} is registered, hence reachable"
         );
         assert!(
-            !state.gone.contains_key(at),
+            !state.roster.gone.contains(at),
             "{at} is registered, hence not gone"
         );
         assert!(
-            !state.removed.contains(at),
+            !state.roster.removed.contains(at),
             "{at} is registered, hence not removed"
         );
         assert_eq!(

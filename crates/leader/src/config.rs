@@ -22,6 +22,22 @@ pub struct Config {
     /// `--agent_reregister_timeout`: how long a follower may stay away, after its link broke or
     /// after a new leader was elected.
     pub reregister_timeout: Duration,
+    /// `--agent_removal_rate_limit`: no more followers are declared unreachable than this.
+    pub removal_rate: Option<crate::removal::RemovalRate>,
+    /// `--recovery_agent_removal_limit`: if more of the followers in the registry are missing after
+    /// [`Self::reregister_timeout`], none of them is given up.
+    pub recovery_removal_limit_percent: f64,
+    /// `--registry_gc_interval`: how often what is old in the registry is forgotten.
+    pub registry_gc_interval: Duration,
+    /// `--registry_max_agent_age`: unreachable and gone followers are remembered for so long.
+    pub registry_max_follower_age: Duration,
+    /// `--registry_max_agent_count`: and so many of each.
+    pub registry_max_followers: usize,
+    /// `--allocator_agent_recovery_factor`: with quotas, the share of followers to be back before
+    /// offers are made.
+    pub allocator_recovery_factor: f64,
+    /// `--allocator_recovery_timeout`: the longest wait for them.
+    pub allocator_recovery_timeout: Duration,
     /// `--offer_timeout`: offers older than this are rescinded.
     pub offer_timeout: Option<Duration>,
     /// `--max_completed_frameworks`
@@ -64,6 +80,13 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(15),
             max_ping_timeouts: 5,
             reregister_timeout: Duration::from_secs(600),
+            removal_rate: None,
+            recovery_removal_limit_percent: 100.0,
+            registry_gc_interval: Duration::from_secs(15 * 60),
+            registry_max_follower_age: Duration::from_secs(14 * 24 * 3600),
+            registry_max_followers: 100 * 1024,
+            allocator_recovery_factor: 0.8,
+            allocator_recovery_timeout: Duration::from_secs(600),
             offer_timeout: None,
             max_completed_frameworks: 50,
             max_completed_tasks_per_framework: 1000,

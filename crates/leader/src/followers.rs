@@ -5,7 +5,7 @@
 //! [`crate::Effect::Persist`].
 
 use crate::{
-    Leader, Level, RegistryChange, authentication::Waiting, config::OLDEST_FOLLOWER_VERSION,
+    Leader, Level, authentication::Waiting, config::OLDEST_FOLLOWER_VERSION,
     offers::allocator_follower, state::Follower, validate,
 };
 use std::{
@@ -36,6 +36,9 @@ impl Leader {
                 "Dropped the registration of the follower at {from}: {error}"
             ));
         }
+        if self.turns_away(&message.slave.hostname, &from) {
+            return;
+        }
         if let Err(error) = self.check_terms(&message.slave, message.version()) {
             return self.ignore(format!(
                 "Ignored the registration of the follower at {from}: {error}"
@@ -53,9 +56,17 @@ impl Leader {
                 "master/slave_removals/reason_registered",
             );
         }
-        let id = self.new_follower_id();
         let mut info = message.slave;
         info.resources.iter_mut().for_each(own);
+        let total = match total_of(&info, message.checkpointed_resources) {
+            Ok(total) => total,
+            Err(error) => {
+                return self.ignore(format!(
+                    "Ignored the registration of the follower at {from}: {error}"
+                ));
+            }
+        };
+        let id = self.new_follower_id();
         info.id = Some(id.to_proto());
         self.notice(
             Level::Info,
@@ -64,7 +75,8 @@ impl Leader {
                 info.hostname
             ),
         );
-        self.persist(admission(info.clone()));
+        let change = self.admission(info.clone());
+        self.persist(change);
         self.count("master/slave_registrations");
         let follower = self.new_follower(Registration {
             id: id.clone(),
@@ -73,6 +85,7 @@ impl Leader {
             version: message.version.unwrap_or_default(),
             capabilities: message.agent_capabilities,
             resource_version: message.resource_version_uuid,
+            total,
         });
         self.add_follower(follower);
         self.send_registered(&id);
@@ -80,9 +93,11 @@ impl Leader {
     }
 
     fn send_registered(&mut self, id: &FollowerId) {
-        let Some(pid) = self.state.follower(id).map(|follower| follower.pid.clone()) else {
+        let Some(follower) = self.state.follower_unseen(id) else {
             return;
         };
+        follower.unheard = true;
+        let pid = follower.pid.clone();
         let message = internal::SlaveRegisteredMessage {
             slave_id: id.to_proto(),
             connection: Some(self.connection()),
@@ -126,13 +141,15 @@ impl Leader {
             version,
             capabilities,
             resource_version,
+            total,
         } = registration;
         let observer = self.next_observer;
         self.next_observer += 1;
+        let deactivated = self.state.roster.is_deactivated(&id);
         Follower {
             id,
             pid,
-            total: Resources::from_proto(&info.resources),
+            total,
             info: Arc::new(info),
             version,
             can: capabilities.as_slice().into(),
@@ -140,17 +157,21 @@ impl Leader {
             registered: self.now,
             reregistered: None,
             connected: true,
-            active: true,
+            active: !deactivated,
             resource_version,
             tasks: BTreeMap::new(),
             executors: BTreeMap::new(),
             offers: Default::default(),
+            inverse_offers: BTreeMap::new(),
+            inverse_statuses: Default::default(),
+            draining_since: None,
             used: BTreeMap::new(),
             offered: Resources::new(),
             killed: BTreeSet::new(),
             observer,
             pinged: false,
             ping_timeouts: 0,
+            unheard: false,
             shrunk: false,
         }
     }
@@ -172,8 +193,14 @@ impl Leader {
             .iter()
             .map(|(framework, used)| (framework.clone(), used.clone()))
             .collect();
+        let active = follower.active;
         self.allocator
             .add_follower(id, allocator_follower(follower), &used);
+        if !active {
+            self.allocator.deactivate_follower(id);
+        }
+        self.note_unavailability(id);
+        self.follower_is_back();
     }
 
     /// The follower that a message is about, if it comes from there: whoever else speaks in its
@@ -211,9 +238,11 @@ impl Leader {
         if let Err(error) = validate::message::update_follower(&message) {
             return self.ignore(format!("Dropped an update of the follower {id}: {error}"));
         }
+        self.may_be_drained(&id);
         let Some(follower) = self.state.follower_mut(&id) else {
             return;
         };
+        follower.unheard = false;
         if let Some(version) = message.resource_version_uuid {
             follower.resource_version = Some(version);
         }
@@ -252,14 +281,24 @@ pub(crate) struct Registration {
     pub(crate) version: String,
     pub(crate) capabilities: Vec<v1::agent_info::Capability>,
     pub(crate) resource_version: Option<v1::Uuid>,
+    /// What it has, reservations and volumes included.
+    pub(crate) total: Resources,
 }
 
-/// A follower as the registry is to keep it.
-pub(crate) fn admission(info: v1::AgentInfo) -> RegistryChange {
-    RegistryChange::AdmitFollower(Box::new(internal::registry::Slave {
-        info,
-        ..Default::default()
-    }))
+/// All a follower has: its resources as its flags say, with the reservations and volumes that it
+/// checkpointed in place of what they were made of.
+pub(crate) fn total_of(
+    info: &v1::AgentInfo,
+    mut checkpointed: Vec<v1::Resource>,
+) -> Result<Resources, String> {
+    let total = Resources::from_proto(&info.resources);
+    if checkpointed.is_empty() {
+        return Ok(total);
+    }
+    checkpointed.iter_mut().for_each(own);
+    total
+        .with_remembered(&Resources::from_proto(&checkpointed))
+        .map_err(|error| format!("its checkpointed resources do not fit its resources: {error}"))
 }
 
 /// What a follower has, in the one resource format. Nobody has it yet: that a follower says

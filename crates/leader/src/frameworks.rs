@@ -41,6 +41,7 @@ impl Leader {
             return;
         }
         self.notice(Level::Info, format!("Recovered framework {id}"));
+        self.await_framework(&id, failover_timeout(&info));
         self.add_framework(Framework::new(
             id.clone(),
             info,
@@ -96,6 +97,7 @@ impl Leader {
         for offer in self.offers_of(id) {
             self.rescind_offer(&offer);
         }
+        self.rescind_inverse_offers_of(id);
     }
 
     fn offers_of(&self, id: &FrameworkId) -> Vec<OfferId> {
@@ -110,6 +112,7 @@ impl Leader {
         for offer in self.offers_of(id) {
             self.discard_offer(&offer, None);
         }
+        self.discard_inverse_offers_of(id);
     }
 
     pub(crate) fn failover_timeout(&mut self, id: &FrameworkId) {
@@ -171,6 +174,7 @@ impl Leader {
             self.out.push(Effect::CloseStream { stream });
         }
         self.allocator.remove_framework(id);
+        self.forget_inverse_statuses_of(id);
         if let Some(framework) = self.state.remove_framework(id) {
             if let Some(principal) = &framework.info.principal {
                 Arc::make_mut(&mut self.metrics).leave(principal);

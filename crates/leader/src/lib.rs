@@ -12,23 +12,29 @@
 //! | drivers that say too much | `limits` |
 //! | who is who: CRAM-MD5 exchanges | `authentication` |
 //! | followers register; come back | `followers`; `reregister` |
-//! | followers go: pings, broken links, removal, gone | `partition` |
+//! | a new leader: what the registry knows, who is awaited | `recovery`, `roster` |
+//! | followers go: pings, broken links, removal, gone | `partition`, at a rate: `removal` |
 //! | status updates and acknowledgements | `status` |
 //! | operator calls and event streams | `operator` |
+//! | followers are drained, deactivated | `drain` |
+//! | machines go down: windows, inverse offers | `maintenance`, `inverse` |
 //!
-//! What is deliberately absent: reservations, volumes, quota, weights, maintenance and
-//! draining. Who asks for one of them is told so by name.
+//! What is deliberately absent: reservations, volumes, quota and weights. Who asks for one of them
+//! is told so by name.
 
 mod accept;
 mod authentication;
 mod calls;
 mod check;
 pub mod config;
+mod drain;
 mod driver;
 mod followers;
 mod frameworks;
+mod inverse;
 pub mod io;
 pub mod limits;
+mod maintenance;
 mod messages;
 pub mod metrics;
 mod offers;
@@ -38,7 +44,10 @@ mod partition;
 mod publish;
 pub mod read;
 mod reconcile;
+mod recovery;
+pub mod removal;
 mod reregister;
+mod roster;
 mod state;
 mod status;
 mod subscribe;
@@ -52,12 +61,17 @@ pub use io::{
 };
 pub use limits::{RateLimits, RateLimitsError};
 pub use metrics::{FrameworkMetrics, Metrics};
+pub use removal::{RemovalRate, RemovalRateError};
 pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
 
 use crate::{
     authentication::Authentication,
+    drain::Draining,
     driver::Hint,
     limits::Limits,
+    maintenance::Plan,
+    recovery::Recovery,
+    removal::Removals,
     state::{Channel, State},
     timers::{Timer, Timers},
 };
@@ -95,6 +109,10 @@ pub struct Leader {
     limits: Limits,
     allocator: Allocator,
     timers: Timers,
+    recovery: Recovery,
+    removals: Removals,
+    draining: Draining,
+    plan: Plan,
     metrics: Arc<Metrics>,
     published: publish::Published,
     /// The registry has heard of this leader.
@@ -132,6 +150,10 @@ impl Leader {
             authentication,
             allocator,
             timers: Timers::default(),
+            recovery: Recovery::default(),
+            removals: Removals::default(),
+            draining: Draining::default(),
+            plan: Plan::default(),
             metrics: Arc::default(),
             announced: false,
             next_framework: 0,
@@ -141,6 +163,8 @@ impl Leader {
             operator_streams: VecDeque::new(),
         };
         leader.recover(registry);
+        leader.recover_draining(registry);
+        leader.recover_plan(registry);
         leader
     }
 
@@ -186,14 +210,13 @@ impl Leader {
                 principal: _,
             } => self.operator_subscribe(request, stream),
         }
+        self.settle_draining();
         effects.0.append(&mut self.out.0);
     }
 
     /// When to call again with [`Input::Tick`] if nothing else arrives. May lie in the past.
     pub fn next_deadline(&self) -> Option<Time> {
-        // The allocator says `now` as long as something changed that it has not looked at.
-        self.allocator
-            .next_deadline(self.now)
+        self.offers_due()
             .into_iter()
             .chain(self.timers.next())
             .chain(self.authentication.next_deadline())
@@ -205,6 +228,14 @@ impl Leader {
         self.publish()
     }
 
+    /// The allocator says `now` as long as something changed that it has not looked at.
+    fn offers_due(&self) -> Option<Time> {
+        if self.recovery.holds_offers() {
+            return None;
+        }
+        self.allocator.next_deadline(self.now)
+    }
+
     fn tick(&mut self) {
         self.authentication_due();
         while let Some(timer) = self.timers.pop(self.now) {
@@ -212,18 +243,18 @@ impl Leader {
                 Timer::Ping(follower) => self.ping_due(&follower),
                 Timer::Reregister(follower) => self.reregister_timeout(&follower),
                 Timer::Recovered => self.recovered_timeout(),
+                Timer::Removal => self.removal_permit(),
+                Timer::RegistryGc => self.registry_gc(),
+                Timer::AllocatorRecovery => self.resume_offers(),
                 Timer::Failover(framework) => self.failover_timeout(&framework),
                 Timer::Offer(offer) => self.rescind_offer(&offer),
+                Timer::InverseOffer(offer) => self.rescind_inverse_offer(&offer),
                 Timer::Heartbeat(framework) => self.heartbeat(&framework),
                 Timer::Permit(queue) => self.permit(queue),
                 Timer::OperatorHeartbeat => self.operator_heartbeat(),
             }
         }
-        if self
-            .allocator
-            .next_deadline(self.now)
-            .is_some_and(|at| at <= self.now)
-        {
+        if self.offers_due().is_some_and(|at| at <= self.now) {
             self.make_offers();
         }
     }
@@ -380,9 +411,9 @@ impl Leader {
     }
     fn knows_follower(&self, id: &FollowerId) -> bool {
         self.state.follower(id).is_some()
-            || self.state.recovered.contains_key(id)
-            || self.state.unreachable.contains_key(id)
-            || self.state.gone.contains_key(id)
-            || self.state.removed.contains(id)
+            || self.state.roster.recovered.contains_key(id)
+            || self.state.roster.unreachable.contains(id)
+            || self.state.roster.gone.contains(id)
+            || self.state.roster.removed.contains(id)
     }
 }

@@ -111,6 +111,7 @@ pub const COUNTERS: &[&str] = &[
     "master/messages_update_slave",
     "master/operations/error",
     "master/recovery_slave_removals",
+    "master/recovery_slave_removals_refused",
     "master/slave_registrations",
     "master/slave_removals",
     "master/slave_removals/reason_registered",

@@ -64,6 +64,8 @@ impl Leader {
             event.set_type(event::Type::Offers);
             self.event(&framework, event);
         }
+        // Who holds nothing but an offer there is asked as well.
+        self.make_inverse_offers();
     }
 
     /// Enters an offer into the tables; gives back what its framework gets to see.
@@ -76,23 +78,15 @@ impl Leader {
     ) -> Option<v1::Offer> {
         let framework = self.state.framework(framework_id).filter(|f| f.active)?;
         let capabilities = framework.capabilities;
+        let unavailability = self.unavailability_of(at);
         let follower = self.state.follower(at).filter(|f| f.active)?;
         let executors = follower.executors.get(framework_id);
-        let address = follower.pid.address;
         let mut offer = v1::Offer {
             framework_id: framework_id.to_proto(),
             agent_id: at.to_proto(),
             hostname: follower.info.hostname.clone(),
-            url: Some(v1::Url {
-                scheme: "http".to_owned(),
-                address: v1::Address {
-                    hostname: Some(follower.info.hostname.clone()),
-                    ip: Some(address.ip().to_string()),
-                    port: i32::from(address.port()),
-                },
-                path: Some(format!("/{}", follower.pid.name)),
-                ..Default::default()
-            }),
+            url: Some(url_of(follower)),
+            unavailability,
             domain: follower.info.domain.clone(),
             resources: resources.to_proto(),
             attributes: follower.info.attributes.clone(),
@@ -260,6 +254,21 @@ impl Leader {
                 None
             }
         }
+    }
+}
+
+/// Where a follower listens.
+pub(crate) fn url_of(follower: &Follower) -> v1::Url {
+    let address = follower.pid.address;
+    v1::Url {
+        scheme: "http".to_owned(),
+        address: v1::Address {
+            hostname: Some(follower.info.hostname.clone()),
+            ip: Some(address.ip().to_string()),
+            port: i32::from(address.port()),
+        },
+        path: Some(format!("/{}", follower.pid.name)),
+        ..Default::default()
     }
 }
 

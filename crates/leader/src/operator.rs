@@ -4,8 +4,8 @@
 //! answers them from the view.
 
 use crate::{
-    Effect, Leader, Level, Reply, Via, config::HEARTBEAT_INTERVAL, state::Framework, timers::Timer,
-    validate,
+    Effect, Leader, Level, Reply, Via, config::HEARTBEAT_INTERVAL, roster::time_info,
+    state::Framework, timers::Timer, validate,
 };
 use std::sync::Arc;
 use tepui_model::{FollowerId, FrameworkId, RequestId, StreamId, Time, resources::Format};
@@ -41,13 +41,39 @@ impl Leader {
                     .map(|gone| FollowerId::from(&gone.agent_id));
                 self.operator_mark_gone(request, id.as_ref());
             }
-            Type::DrainAgent | Type::DeactivateAgent | Type::ReactivateAgent
-                if !self.names_known_follower(&call) =>
-            {
-                self.refuse(request, 400, "Unknown agent");
+            // Validation has seen that each of these carries its part.
+            Type::DrainAgent => {
+                let reply = call.drain_agent.map(|part| self.operator_drain(part));
+                self.reply(request, reply.unwrap_or(Reply::Ok));
+            }
+            Type::DeactivateAgent => {
+                let part = call.deactivate_agent;
+                let reply = part.map(|part| self.operator_deactivate(&part));
+                self.reply(request, reply.unwrap_or(Reply::Ok));
+            }
+            Type::ReactivateAgent => {
+                let part = call.reactivate_agent;
+                let reply = part.map(|part| self.operator_reactivate(&part));
+                self.reply(request, reply.unwrap_or(Reply::Ok));
+            }
+            Type::UpdateMaintenanceSchedule => {
+                let part = call.update_maintenance_schedule;
+                let schedule = part.map(|part| part.schedule).unwrap_or_default();
+                let reply = self.operator_schedule(schedule);
+                self.reply(request, reply);
+            }
+            Type::StartMaintenance => {
+                let part = call.start_maintenance.unwrap_or_default();
+                let reply = self.operator_machines_down(&part.machines);
+                self.reply(request, reply);
+            }
+            Type::StopMaintenance => {
+                let part = call.stop_maintenance.unwrap_or_default();
+                let reply = self.operator_machines_up(&part.machines);
+                self.reply(request, reply);
             }
             other => {
-                // Quota, weights, reservations, volumes, maintenance and draining come later.
+                // Quota, weights, reservations and volumes come later.
                 let name = other.as_str_name();
                 self.notice(
                     Level::Warning,
@@ -56,16 +82,6 @@ impl Leader {
                 self.refuse(request, 501, format!("{name} is not supported yet"));
             }
         }
-    }
-
-    /// Whether the agent to be drained, deactivated or reactivated is registered.
-    fn names_known_follower(&self, call: &master::Call) -> bool {
-        let id = match call.r#type() {
-            Type::DrainAgent => call.drain_agent.as_ref().map(|part| &part.agent_id),
-            Type::DeactivateAgent => call.deactivate_agent.as_ref().map(|part| &part.agent_id),
-            _ => call.reactivate_agent.as_ref().map(|part| &part.agent_id),
-        };
-        id.is_some_and(|id| self.state.follower(&FollowerId::from(id)).is_some())
     }
 
     fn operator_teardown(&mut self, request: RequestId, id: Option<&FrameworkId>) {
@@ -165,7 +181,9 @@ impl Leader {
         let agent = get_agents::Agent {
             agent_info: v1::AgentInfo::clone(&follower.info),
             active: follower.active,
-            deactivated: Some(false),
+            deactivated: Some(self.state.roster.is_deactivated(id)),
+            drain_info: self.state.roster.marks(id).drain,
+            estimated_drain_start_time: follower.draining_since.map(whole_seconds),
             version: follower.version.clone(),
             pid: Some(follower.pid.to_string()),
             registered_time: Some(time_info(follower.registered)),
@@ -182,10 +200,10 @@ impl Leader {
     }
 }
 
-fn time_info(time: Time) -> v1::TimeInfo {
-    v1::TimeInfo {
-        nanoseconds: i64::try_from(time.nanos()).unwrap_or(i64::MAX),
-    }
+/// When draining began is only known to the second.
+pub(crate) fn whole_seconds(time: Time) -> v1::TimeInfo {
+    const SECOND: u64 = 1_000_000_000;
+    time_info(Time::from_nanos(time.nanos() / SECOND * SECOND))
 }
 
 fn operator_event(kind: event::Type) -> master::Event {

@@ -6,13 +6,14 @@
 use crate::{
     Effect, Leader, Level, ProcessName, RegistryChange,
     config::REMOVED_FOLLOWERS_KEPT,
+    removal::Fault,
+    roster::{Marks, time_info},
     status::{Cause, Update},
     timers::Timer,
 };
 use std::sync::Arc;
 use tepui_model::{
-    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time, tasks::TaskState,
-    units::format_duration,
+    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, tasks::TaskState, units::format_duration,
 };
 use tepui_protocol::{
     internal::{self, registry},
@@ -25,58 +26,6 @@ use tepui_protocol::{
 };
 
 impl Leader {
-    /// What the registry knows: followers to wait for, followers given up.
-    pub(crate) fn recover(&mut self, registry: &internal::Registry) {
-        let nanos =
-            |time: &v1::TimeInfo| Time::from_nanos(u64::try_from(time.nanoseconds).unwrap_or(0));
-        for slave in registry.slaves.iter().flat_map(|all| &all.slaves) {
-            let mut info = slave.info.clone();
-            info.resources.iter_mut().for_each(crate::followers::own);
-            if let Some(id) = info.id.as_ref().map(FollowerId::from) {
-                self.state.recovered.insert_mut(id, Arc::new(info));
-            }
-        }
-        for slave in registry.unreachable.iter().flat_map(|all| &all.slaves) {
-            let id = FollowerId::from(&slave.id);
-            if !self.state.recovered.contains_key(&id) {
-                self.state
-                    .unreachable
-                    .insert_mut(id, nanos(&slave.timestamp));
-            }
-        }
-        for slave in registry.gone.iter().flat_map(|all| &all.slaves) {
-            let id = FollowerId::from(&slave.id);
-            if !self.state.recovered.contains_key(&id) && !self.state.unreachable.contains_key(&id)
-            {
-                self.state.gone.insert(id, nanos(&slave.timestamp));
-            }
-        }
-        if !self.state.recovered.is_empty() {
-            self.timers
-                .set(Timer::Recovered, self.now + self.config.reregister_timeout);
-        }
-    }
-
-    pub(crate) fn recovered_timeout(&mut self) {
-        let late: Vec<FollowerId> = self.state.recovered.keys().cloned().collect();
-        for id in late {
-            let why = format!(
-                "did not reregister within {} after master failover",
-                format_duration(self.config.reregister_timeout)
-            );
-            self.notice(
-                Level::Warning,
-                format!("Marking follower {id} unreachable: {why}"),
-            );
-            self.count("master/recovery_slave_removals");
-            self.count("master/slave_unreachable_scheduled");
-            self.count("master/slave_unreachable_completed");
-            self.persist_unreachable(&id);
-            self.state.recovered.remove_mut(&id);
-            self.send_lost(&id);
-        }
-    }
-
     // Pings.
 
     pub(crate) fn first_ping(&mut self, id: &FollowerId) {
@@ -113,7 +62,9 @@ impl Leader {
         if let Some(follower) = self.state.follower_unseen(&id) {
             follower.pinged = false;
             follower.ping_timeouts = 0;
+            follower.unheard = false;
         }
+        self.cancel_removal(&id, Fault::Silent);
     }
 
     pub(crate) fn ping_due(&mut self, id: &FollowerId) {
@@ -123,11 +74,10 @@ impl Leader {
         if follower.pinged {
             follower.ping_timeouts += 1;
             if follower.ping_timeouts >= self.config.max_ping_timeouts {
-                self.count("master/slave_unreachable_scheduled");
-                self.count("master/slave_unreachable_completed");
-                return self.mark_unreachable(id, "health check timed out");
+                self.schedule_removal(id, Fault::Silent);
             }
         }
+        // Also while it waits to be given up: an answer takes it out of the queue.
         self.ping(id);
     }
 
@@ -142,7 +92,7 @@ impl Leader {
         if !follower.connected {
             return;
         }
-        let id = follower.id.clone();
+        let (id, unheard) = (follower.id.clone(), follower.unheard);
         let offers: Vec<OfferId> = follower.offers.keys().cloned().collect();
         let frameworks: Vec<FrameworkId> = follower
             .tasks
@@ -162,6 +112,7 @@ impl Leader {
         for offer in offers {
             self.rescind_offer(&offer);
         }
+        self.rescind_inverse_offers_on(&id);
         for framework in frameworks {
             // Without checkpoints nothing of it survives the follower's restart.
             if self
@@ -173,9 +124,27 @@ impl Leader {
             }
         }
         self.timers.set(
-            Timer::Reregister(id),
+            Timer::Reregister(id.clone()),
             self.now + self.config.reregister_timeout,
         );
+        if unheard {
+            self.nudge(&id);
+        }
+    }
+
+    /// The link that broke may be an old one, and the answer to a re-registration may have been
+    /// lost on it. A ping says so at once, on a link that works: the follower registers again.
+    fn nudge(&mut self, id: &FollowerId) {
+        let Some(follower) = self.state.follower_unseen(id) else {
+            return;
+        };
+        follower.unheard = false;
+        let (to, from) = (
+            follower.pid.clone(),
+            ProcessName::Observer(follower.observer),
+        );
+        let message = internal::PingSlaveMessage { connected: false }.into();
+        self.out.push(Effect::Send { to, from, message });
     }
 
     fn remove_framework_from(&mut self, framework: &FrameworkId, id: &FollowerId) {
@@ -207,8 +176,10 @@ impl Leader {
         {
             return;
         }
-        self.count("master/slave_unreachable_scheduled");
-        self.count("master/slave_unreachable_completed");
+        self.schedule_removal(id, Fault::Away);
+    }
+
+    pub(crate) fn give_up_away(&mut self, id: &FollowerId) {
         let timeout = format_duration(self.config.reregister_timeout);
         self.mark_unreachable(
             id,
@@ -218,28 +189,17 @@ impl Leader {
 
     // Ends.
 
-    fn persist_unreachable(&mut self, id: &FollowerId) {
-        self.persist(RegistryChange::FollowerUnreachable(
-            registry::UnreachableSlave {
-                id: id.to_proto(),
-                timestamp: self.time_info(),
-                drain_info: None,
-                deactivated: None,
-            },
-        ));
-        self.state.unreachable.insert_mut(id.clone(), self.now);
+    pub(crate) fn persist_unreachable(&mut self, id: &FollowerId) {
+        let change = self.unreachable_record(id, self.now);
+        self.persist(change);
+        self.state.roster.unreachable.insert(id.clone(), self.now);
+        self.schedule_registry_gc();
         self.count("master/slave_removals");
         self.count("master/slave_removals/reason_unhealthy");
     }
 
-    fn time_info(&self) -> v1::TimeInfo {
-        v1::TimeInfo {
-            nanoseconds: i64::try_from(self.now.nanos()).unwrap_or(i64::MAX),
-        }
-    }
-
     /// It does not answer, but may come back with its tasks.
-    fn mark_unreachable(&mut self, id: &FollowerId, why: &str) {
+    pub(crate) fn mark_unreachable(&mut self, id: &FollowerId, why: &str) {
         if self.state.follower(id).is_none() {
             return;
         }
@@ -248,12 +208,17 @@ impl Leader {
             format!("Marking follower {id} unreachable: {why}"),
         );
         self.persist_unreachable(id);
-        let since = self.time_info();
+        let since = time_info(self.now);
         self.end_all(id, why, End::Unreachable(since));
     }
 
     /// It left, or another took its place.
-    pub(crate) fn remove_follower(&mut self, id: &FollowerId, why: &str, reason: &'static str) {
+    pub(crate) fn remove_follower(
+        &mut self,
+        id: &FollowerId,
+        why: &str,
+        reason: impl Into<Option<&'static str>>,
+    ) {
         let Some(follower) = self.state.follower(id) else {
             return;
         };
@@ -261,7 +226,10 @@ impl Leader {
         self.notice(Level::Info, format!("Removing follower {id}: {why}"));
         self.persist(RegistryChange::RemoveFollower(id.clone()));
         self.count("master/slave_removals");
-        self.count(reason);
+        if let Some(reason) = reason.into() {
+            self.count(reason);
+        }
+        self.state.roster.mark(id, Marks::default());
         self.end_all(id, &message, End::Removed);
     }
 
@@ -291,25 +259,28 @@ impl Leader {
     /// An operator declared it gone for good. `false` if nobody knows it.
     pub(crate) fn mark_gone(&mut self, id: &FollowerId) -> bool {
         const WHY: &str = "Agent has been marked gone";
-        if self.state.gone.contains_key(id) {
+        if self.state.roster.gone.contains(id) {
             return true;
         }
         let registered = self.state.follower(id).map(|follower| follower.pid.clone());
-        let recovered = self.state.recovered.contains_key(id);
-        if registered.is_none() && !recovered && !self.state.unreachable.contains_key(id) {
+        let recovered = self.state.roster.recovered.contains_key(id);
+        if registered.is_none() && !recovered && !self.state.roster.unreachable.contains(id) {
             return false;
         }
         self.persist(RegistryChange::FollowerGone(registry::GoneSlave {
             id: id.to_proto(),
-            timestamp: self.time_info(),
+            timestamp: time_info(self.now),
         }));
-        self.state.gone.insert(id.clone(), self.now);
-        self.state.recovered.remove_mut(id);
+        self.state.roster.gone.insert(id.clone(), self.now);
+        self.schedule_registry_gc();
+        self.state.roster.recovered.remove_mut(id);
+        self.state.roster.mark(id, Marks::default());
+        self.cancel_removals(id);
         if let Some(pid) = registered {
             self.shut_down(pid, WHY);
             self.end_all(id, WHY, End::Gone);
         } else if !recovered {
-            self.state.unreachable.remove_mut(id);
+            self.state.roster.unreachable.remove(id);
             self.end_missed_tasks(id, WHY);
         }
         true
@@ -349,13 +320,16 @@ impl Leader {
         for offer in offers {
             self.rescind_offer(&offer);
         }
+        self.rescind_inverse_offers_on(id);
         self.allocator.remove_follower(id);
         self.timers.cancel(&Timer::Ping(id.clone()));
         self.timers.cancel(&Timer::Reregister(id.clone()));
+        self.cancel_removals(id);
         if let Some(follower) = self.state.remove_follower(id) {
             self.forget_authenticated(&follower.pid);
         }
         self.state
+            .roster
             .removed
             .insert(id.clone(), REMOVED_FOLLOWERS_KEPT);
         self.send_lost(id);
@@ -408,7 +382,7 @@ impl Leader {
     }
 
     /// Every connected framework hears that a follower is lost.
-    fn send_lost(&mut self, id: &FollowerId) {
+    pub(crate) fn send_lost(&mut self, id: &FollowerId) {
         let failure = event::Failure {
             agent_id: Some(id.to_proto()),
             ..Default::default()

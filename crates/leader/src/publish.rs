@@ -5,6 +5,7 @@
 
 use crate::{
     Leader, LeaderFacts,
+    roster::Roster,
     state::{Follower, Framework},
     view::{FollowerView, FrameworkView, View},
 };
@@ -41,7 +42,7 @@ impl Leader {
             match self.state.follower(&id) {
                 Some(follower) => view
                     .followers
-                    .insert_mut(id, Arc::new(follower_view(follower))),
+                    .insert_mut(id, Arc::new(follower_view(follower, &self.state.roster))),
                 None => {
                     view.followers.remove_mut(&id);
                 }
@@ -49,8 +50,10 @@ impl Leader {
         }
         view.at = self.now;
         view.completed_frameworks = self.state.completed.clone();
-        view.recovered_followers = self.state.recovered.clone();
-        view.unreachable_followers = self.state.unreachable.clone();
+        view.recovered_followers = self.state.roster.recovered.clone();
+        view.unreachable_followers = self.state.roster.unreachable.snapshot();
+        view.schedule = self.plan.schedule.clone();
+        view.machines = self.plan.machines.clone();
         view.metrics = self.metrics.clone();
         Arc::new(view.clone())
     }
@@ -72,6 +75,7 @@ pub(crate) fn framework_view(framework: &Framework) -> FrameworkView {
         unreachable_tasks: framework.unreachable_tasks.clone(),
         completed_tasks: framework.completed_tasks.clone(),
         offers: framework.offers.clone(),
+        inverse_offers: framework.inverse_offers.clone(),
         executors: framework.executors.clone(),
         used: Arc::new(framework.used.to_proto()),
         offered: Arc::new(framework.offered.to_proto()),
@@ -80,8 +84,12 @@ pub(crate) fn framework_view(framework: &Framework) -> FrameworkView {
     }
 }
 
-fn follower_view(follower: &Follower) -> FollowerView {
+fn follower_view(follower: &Follower, roster: &Roster) -> FollowerView {
     FollowerView {
+        deactivated: roster.is_deactivated(&follower.id),
+        drain: roster.marks(&follower.id).drain,
+        draining_since: follower.draining_since,
+        inverse_statuses: follower.inverse_statuses.clone(),
         info: follower.info.clone(),
         id: follower.id.clone(),
         pid: follower.pid.clone(),

@@ -5,6 +5,7 @@
 
 use crate::{
     Leader, Level,
+    roster::time_info,
     status::{Cause, Update, reported_state},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -79,16 +80,16 @@ impl Leader {
         let mut since = None;
         let (state, text) = match &at {
             // It may run on a follower that has not come back yet: silence, until it is known.
-            None if !self.state.recovered.is_empty() => return None,
-            Some(at) if self.state.recovered.contains_key(at) => return None,
+            None if !self.state.roster.recovered.is_empty() => return None,
+            Some(at) if self.state.roster.recovered.contains_key(at) => return None,
             Some(at) if self.state.follower(at).is_some() => {
                 (TaskState::TaskGone, "Task is unknown to the agent")
             }
-            Some(at) if self.state.unreachable.contains_key(at) => {
-                since = self.state.unreachable.get(at);
+            Some(at) if self.state.roster.unreachable.contains(at) => {
+                since = self.state.roster.unreachable.get(at);
                 (TaskState::TaskUnreachable, "Task is unreachable")
             }
-            Some(at) if self.state.gone.contains_key(at) => {
+            Some(at) if self.state.roster.gone.contains(at) => {
                 (TaskState::TaskGoneByOperator, "Task is gone")
             }
             _ => (TaskState::TaskUnknown, "Task is unknown"),
@@ -106,9 +107,7 @@ impl Leader {
             &cause,
             self.now,
         );
-        update.status.unreachable_time = since.map(|since| v1::TimeInfo {
-            nanoseconds: i64::try_from(since.nanos()).unwrap_or(i64::MAX),
-        });
+        update.status.unreachable_time = since.map(time_info);
         Some(update)
     }
 
@@ -196,16 +195,16 @@ impl Leader {
                 "Operation is unknown and no 'agent_id' was provided",
             );
         };
-        if self.state.recovered.contains_key(&at) {
+        if self.state.roster.recovered.contains_key(&at) {
             (
                 S::OperationRecovering,
                 "Agent is recovered but has not re-registered",
             )
         } else if self.state.follower(&at).is_some() {
             (S::OperationUnknown, "Operation is unknown")
-        } else if self.state.unreachable.contains_key(&at) {
+        } else if self.state.roster.unreachable.contains(&at) {
             (S::OperationUnreachable, "Agent is unreachable")
-        } else if self.state.gone.contains_key(&at) {
+        } else if self.state.roster.gone.contains(&at) {
             (S::OperationGoneByOperator, "Agent marked gone by operator")
         } else {
             (S::OperationUnknown, "Both operation and agent are unknown")

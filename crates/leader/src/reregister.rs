@@ -4,14 +4,15 @@
 //! `src/master/master.cpp`. A follower may have been away for a moment, while another leader led,
 //! or so long that it was given up.
 //!
-//! What is deliberately absent: reservations and volumes that a follower checkpointed. They come
-//! with the resource model; until then nothing is sent to followers that would make them forget any.
+//! Reservations and volumes that a follower checkpointed are what it says they are. Nothing is sent to
+//! followers that would make them forget any.
 
 use crate::{
     Leader, Level,
     authentication::Waiting,
-    followers::{Registration, admission, own},
+    followers::{Registration, own, total_of},
     offers::allocator_follower,
+    removal::Fault,
     state::roles_of,
     status::{Cause, Update},
     subscribe::framework_update,
@@ -57,8 +58,11 @@ impl Leader {
             .as_ref()
             .map(FollowerId::from)
             .unwrap_or_else(|| FollowerId::new(""));
-        if self.state.gone.contains_key(&id) {
+        if self.state.roster.gone.contains(&id) {
             return self.shut_down(from, "Agent has been marked gone");
+        }
+        if self.turns_away(&message.slave.hostname, &from) {
+            return;
         }
         if let Err(error) = validate::message::reregister_follower(&message) {
             return self.ignore(format!(
@@ -71,10 +75,19 @@ impl Leader {
             ));
         }
         normalize(&mut message);
+        let checkpointed = std::mem::take(&mut message.checkpointed_resources);
+        let total = match total_of(&message.slave, checkpointed) {
+            Ok(total) => total,
+            Err(error) => {
+                return self.ignore(format!(
+                    "Ignored the re-registration of {id} at {from}: {error}"
+                ));
+            }
+        };
         if self.state.follower(&id).is_some() {
-            self.reregister_registered(&id, from, message);
+            self.reregister_registered(&id, from, message, total);
         } else {
-            self.reregister_absent(id, from, message);
+            self.reregister_absent(id, from, message, total);
         }
     }
 
@@ -84,6 +97,7 @@ impl Leader {
         id: &FollowerId,
         from: Pid,
         message: internal::ReregisterSlaveMessage,
+        total: Resources,
     ) {
         let Some(known) = self.state.follower(id) else {
             return;
@@ -97,25 +111,29 @@ impl Leader {
             );
         }
         let (was_connected, was_active) = (known.connected, known.active);
+        let deactivated = self.state.roster.is_deactivated(id);
         if *known.info != message.slave {
-            self.persist(admission(message.slave.clone()));
+            let change = self.admission(message.slave.clone());
+            self.persist(change);
         }
         self.vacate(&from, id);
         self.state.move_follower(id, from);
-        self.describe_follower(id, &message);
+        self.describe_follower(id, &message, total);
         self.recover_frameworks_of(&message.frameworks);
         self.reconcile_known(id, &message);
         if !was_connected {
             self.timers.cancel(&Timer::Reregister(id.clone()));
+            self.cancel_removal(id, Fault::Away);
             if let Some(follower) = self.state.follower_mut(id) {
                 follower.connected = true;
-                follower.active = true;
+                follower.active = !deactivated;
             }
         }
-        if !was_active {
+        if !was_active && !deactivated {
             self.allocator.activate_follower(id);
         }
         self.send_framework_updates(id, &message.frameworks);
+        self.resume_draining(id);
     }
 
     /// At one address there is one follower: another one that was there is gone.
@@ -130,12 +148,17 @@ impl Leader {
         }
     }
 
-    fn describe_follower(&mut self, id: &FollowerId, message: &internal::ReregisterSlaveMessage) {
+    fn describe_follower(
+        &mut self,
+        id: &FollowerId,
+        message: &internal::ReregisterSlaveMessage,
+        total: Resources,
+    ) {
         let now = self.now;
         let Some(follower) = self.state.follower_mut(id) else {
             return;
         };
-        let total = Resources::from_proto(&message.slave.resources) + &follower.total.revocable();
+        let total = total + &follower.total.revocable();
         follower.shrunk |= !total.contains(&follower.total);
         follower.total = total;
         let attributes_changed = follower.info.attributes != message.slave.attributes;
@@ -166,6 +189,9 @@ impl Leader {
         };
         let pid = follower.pid.clone();
         self.send(pid.clone(), answer);
+        if let Some(follower) = self.state.follower_unseen(id) {
+            follower.unheard = true;
+        }
 
         let running: BTreeSet<(FrameworkId, ExecutorId)> = message
             .executor_infos
@@ -261,18 +287,22 @@ impl Leader {
         id: FollowerId,
         from: Pid,
         mut message: internal::ReregisterSlaveMessage,
+        total: Resources,
     ) {
         self.vacate(&from, &id);
-        let recovered = self.state.recovered.get(&id).cloned();
-        match &recovered {
-            Some(info) if **info == message.slave => {}
-            Some(_) => self.persist(admission(message.slave.clone())),
-            None => self.persist(admission(message.slave.clone())),
+        let recovered = self.state.roster.recovered.get(&id).cloned();
+        let as_admitted = recovered
+            .as_ref()
+            .is_some_and(|info| **info == message.slave);
+        if !as_admitted {
+            let change = self.admission(message.slave.clone());
+            self.persist(change);
         }
-        let was_unreachable = self.state.unreachable.contains_key(&id);
-        self.state.recovered.remove_mut(&id);
-        self.state.unreachable.remove_mut(&id);
-        self.state.removed.forget(&id);
+        let was_unreachable = self.state.roster.unreachable.contains(&id);
+        self.state.roster.recovered.remove_mut(&id);
+        self.state.roster.unreachable.remove(&id);
+        self.state.roster.removed.forget(&id);
+        self.cancel_removal(&id, Fault::Missing);
         self.forget_missed_tasks(&id);
         self.count("master/slave_reregistrations");
         self.notice(
@@ -295,8 +325,10 @@ impl Leader {
             version: message.version.unwrap_or_default(),
             capabilities: message.agent_capabilities,
             resource_version: message.resource_version_uuid,
+            total,
         });
         follower.reregistered = Some(self.now);
+        follower.unheard = true;
         // What it reports is a fact, whether or not it fits.
         follower.shrunk = true;
         self.state.insert_follower(follower);
@@ -319,6 +351,7 @@ impl Leader {
                 .map(FrameworkId::from),
         );
         self.send_framework_updates(&id, &frameworks);
+        self.resume_draining(&id);
         self.first_ping(&id);
     }
 

@@ -4,7 +4,9 @@
 //! touched is remembered, so that publishing the view costs what changed. The parts of a framework
 //! or follower that readers see are persistent maps: a snapshot of them shares their nodes.
 
-use crate::{metrics::FrameworkMetrics, view::FrameworkView};
+use crate::{
+    inverse::InverseEntry, metrics::FrameworkMetrics, roster::Roster, view::FrameworkView,
+};
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -16,7 +18,10 @@ use tepui_model::{
     resources::Resources,
     tasks::{TaskState, is_terminal},
 };
-use tepui_protocol::{peer::Pid, v1};
+use tepui_protocol::{
+    peer::Pid,
+    v1::{self, allocator::InverseOfferStatus},
+};
 
 /// What a framework said it can deal with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +97,7 @@ pub(crate) struct Framework {
     unreachable_order: VecDeque<TaskId>,
     pub(crate) completed_tasks: QueueSync<Arc<v1::Task>>,
     pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub(crate) inverse_offers: RedBlackTreeMapSync<OfferId, Arc<v1::InverseOffer>>,
     pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
     /// Of all followers together, for readers. Amounts are exact; ranges and sets that two
     /// followers have alike are one here, and gone with the first of them.
@@ -127,6 +133,7 @@ impl Framework {
             unreachable_order: VecDeque::new(),
             completed_tasks: Default::default(),
             offers: Default::default(),
+            inverse_offers: Default::default(),
             executors: HashTrieMapSync::default(),
             used: Resources::new(),
             offered: Resources::new(),
@@ -249,6 +256,12 @@ pub(crate) struct Follower {
     pub(crate) tasks: BTreeMap<FrameworkId, BTreeSet<TaskId>>,
     pub(crate) executors: BTreeMap<FrameworkId, BTreeMap<ExecutorId, Arc<v1::ExecutorInfo>>>,
     pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    /// One for each framework at most.
+    pub(crate) inverse_offers: BTreeMap<FrameworkId, OfferId>,
+    /// What frameworks answered to inverse offers.
+    pub(crate) inverse_statuses: RedBlackTreeMapSync<FrameworkId, InverseOfferStatus>,
+    /// When this leader told it to drain.
+    pub(crate) draining_since: Option<Time>,
     pub(crate) used: BTreeMap<FrameworkId, Resources>,
     pub(crate) offered: Resources,
     /// Tasks that were to be killed; told again when it comes back with them.
@@ -259,6 +272,8 @@ pub(crate) struct Follower {
     pub(crate) pinged: bool,
     /// Unanswered pings in a row.
     pub(crate) ping_timeouts: u32,
+    /// It was told that it is registered, and nothing was heard of it since.
+    pub(crate) unheard: bool,
     /// It came back with less than it had: what runs and is offered may exceed what it has.
     pub(crate) shrunk: bool,
 }
@@ -294,35 +309,6 @@ pub(crate) struct OfferEntry {
     pub(crate) resources: Resources,
 }
 
-/// Ids of followers that were removed, the oldest forgotten first.
-#[derive(Debug, Default)]
-pub(crate) struct RemovedFollowers {
-    ids: FxHashSet<FollowerId>,
-    order: VecDeque<FollowerId>,
-}
-
-impl RemovedFollowers {
-    pub(crate) fn insert(&mut self, id: FollowerId, limit: usize) {
-        if self.ids.insert(id.clone()) {
-            self.order.push_back(id);
-        }
-        while self.ids.len() > limit {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            self.ids.remove(&oldest);
-        }
-    }
-    pub(crate) fn forget(&mut self, id: &FollowerId) {
-        if self.ids.remove(id) {
-            self.order.retain(|other| other != id);
-        }
-    }
-    pub(crate) fn contains(&self, id: &FollowerId) -> bool {
-        self.ids.contains(id)
-    }
-}
-
 /// All tables.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -333,13 +319,12 @@ pub(crate) struct State {
     drivers: FxHashMap<Pid, FrameworkId>,
     by_pid: FxHashMap<Pid, FollowerId>,
     offers: BTreeMap<OfferId, OfferEntry>,
+    inverse_offers: BTreeMap<OfferId, InverseEntry>,
     pub(crate) completed: QueueSync<Arc<FrameworkView>>,
     completed_ids: FxHashSet<FrameworkId>,
-    pub(crate) recovered: RedBlackTreeMapSync<FollowerId, Arc<v1::AgentInfo>>,
-    pub(crate) unreachable: RedBlackTreeMapSync<FollowerId, Time>,
+    /// Followers that are not registered.
+    pub(crate) roster: Roster,
     pub(crate) unreachable_tasks: BTreeMap<FollowerId, BTreeMap<FrameworkId, Vec<TaskId>>>,
-    pub(crate) gone: BTreeMap<FollowerId, Time>,
-    pub(crate) removed: RemovedFollowers,
     /// Changed since the view was last published.
     pub(crate) touched_frameworks: BTreeSet<FrameworkId>,
     pub(crate) touched_followers: BTreeSet<FollowerId>,
@@ -441,6 +426,9 @@ impl State {
     pub(crate) fn followers(&self) -> impl Iterator<Item = &Follower> {
         self.followers.values()
     }
+    pub(crate) fn followers_count(&self) -> usize {
+        self.followers.len()
+    }
     pub(crate) fn follower_at(&self, pid: &Pid) -> Option<&Follower> {
         self.followers.get(self.by_pid.get(pid)?)
     }
@@ -497,6 +485,41 @@ impl State {
         if let Some(follower) = self.follower_mut(&entry.follower) {
             follower.offers.remove_mut(id);
             follower.offered = follower.offered.saturating_sub(&entry.resources);
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn inverse_offer(&self, id: &OfferId) -> Option<&InverseEntry> {
+        self.inverse_offers.get(id)
+    }
+    pub(crate) fn inverse_offers(&self) -> impl Iterator<Item = (&OfferId, &InverseEntry)> {
+        self.inverse_offers.iter()
+    }
+    pub(crate) fn insert_inverse_offer(
+        &mut self,
+        id: OfferId,
+        entry: InverseEntry,
+        proto: v1::InverseOffer,
+    ) {
+        if let Some(framework) = self.framework_mut(&entry.framework) {
+            framework
+                .inverse_offers
+                .insert_mut(id.clone(), Arc::new(proto));
+        }
+        if let Some(follower) = self.follower_unseen(&entry.follower) {
+            follower
+                .inverse_offers
+                .insert(entry.framework.clone(), id.clone());
+        }
+        self.inverse_offers.insert(id, entry);
+    }
+    pub(crate) fn remove_inverse_offer(&mut self, id: &OfferId) -> Option<InverseEntry> {
+        let entry = self.inverse_offers.remove(id)?;
+        if let Some(framework) = self.framework_mut(&entry.framework) {
+            framework.inverse_offers.remove_mut(id);
+        }
+        if let Some(follower) = self.follower_unseen(&entry.follower) {
+            follower.inverse_offers.remove(&entry.framework);
         }
         Some(entry)
     }

@@ -276,6 +276,7 @@ impl Leader {
         let Some((task, held)) = self.state.remove_task(framework_id, id) else {
             return;
         };
+        self.may_be_drained(&FollowerId::from(&task.agent_id));
         let completed = self.config.max_completed_tasks_per_framework;
         let unreachable = self.config.max_unreachable_tasks_per_framework;
         if let Some(framework) = self.state.framework_mut(framework_id) {

@@ -15,10 +15,18 @@ pub(crate) enum Timer {
     Reregister(FollowerId),
     /// Followers known from the registry did not come back after an election.
     Recovered,
+    /// There is a permit to give a follower up.
+    Removal,
+    /// What is old in the registry is to be forgotten.
+    RegistryGc,
+    /// Offers have waited for followers for long enough.
+    AllocatorRecovery,
     /// A disconnected framework did not come back.
     Failover(FrameworkId),
     /// An offer was held for too long.
     Offer(OfferId),
+    /// An inverse offer was left unanswered for too long.
+    InverseOffer(OfferId),
     /// A framework's stream needs a heartbeat.
     Heartbeat(FrameworkId),
     /// The operators' streams need one.

@@ -26,6 +26,10 @@ pub struct View {
     pub followers: RedBlackTreeMapSync<FollowerId, Arc<FollowerView>>,
     /// Admitted before a leader failover, not seen again yet.
     pub recovered_followers: RedBlackTreeMapSync<FollowerId, Arc<v1::AgentInfo>>,
+    /// The maintenance that is planned.
+    pub schedule: Arc<v1::maintenance::Schedule>,
+    /// Its machines, draining or down.
+    pub machines: RedBlackTreeMapSync<crate::maintenance::Machine, Arc<v1::MachineInfo>>,
     /// Did not answer in time; when.
     pub unreachable_followers: RedBlackTreeMapSync<FollowerId, Time>,
     /// Counters and gauges.
@@ -43,6 +47,8 @@ impl View {
             completed_frameworks: Default::default(),
             followers: Default::default(),
             recovered_followers: Default::default(),
+            schedule: Arc::default(),
+            machines: Default::default(),
             unreachable_followers: Default::default(),
             metrics: Arc::default(),
         }
@@ -101,6 +107,8 @@ pub struct FrameworkView {
     pub completed_tasks: QueueSync<Arc<v1::Task>>,
     /// Offers it holds.
     pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    /// Inverse offers it has not answered.
+    pub inverse_offers: RedBlackTreeMapSync<OfferId, Arc<v1::InverseOffer>>,
     /// Executors by follower.
     pub executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
     /// Resources its tasks and executors use.
@@ -140,6 +148,14 @@ pub struct FollowerView {
     pub offered: Arc<Vec<v1::Resource>>,
     /// Used by tasks and executors, by framework.
     pub used: Arc<std::collections::BTreeMap<FrameworkId, Vec<v1::Resource>>>,
+    /// An operator deactivated it, or drains it.
+    pub deactivated: bool,
+    /// It is being drained, or is drained.
+    pub drain: Option<v1::DrainInfo>,
+    /// When this leader told it to drain.
+    pub draining_since: Option<Time>,
+    /// What frameworks answered to inverse offers.
+    pub inverse_statuses: RedBlackTreeMapSync<FrameworkId, v1::allocator::InverseOfferStatus>,
     /// Offers out on it.
     pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
 }

@@ -44,4 +44,6 @@ pub enum Level {
     Info,
     /// Something is wrong with a peer or a request.
     Warning,
+    /// An operator has to do something.
+    Error,
 }

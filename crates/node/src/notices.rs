@@ -40,6 +40,8 @@ impl Notices {
                 Some(more) => tracing::warn!(more, "{text}"),
                 None => {}
             },
+            // Never provoked by a peer alone, and never to be missed.
+            Level::Error => tracing::error!("{text}"),
         }
     }
 }

@@ -236,8 +236,13 @@ impl Follower<'_> {
             }),
         )?;
         map.serialize_entry("active", &follower.active)?;
-        // Deactivation by an operator comes with draining.
-        map.serialize_entry("deactivated", &false)?;
+        map.serialize_entry("deactivated", &follower.deactivated)?;
+        if let Some(drain) = &follower.drain {
+            map.serialize_entry("drain_info", &Proto(drain))?;
+            if let Some(since) = follower.draining_since {
+                map.serialize_entry("estimated_drain_start_time_seconds", &since.seconds())?;
+            }
+        }
         map.serialize_entry("version", &follower.version)?;
         let capabilities = follower
             .capabilities

@@ -16,7 +16,7 @@ pub use operator::{operator, state};
 
 use crate::view::View;
 use std::collections::BTreeMap;
-use tepui_model::documents::to_text;
+use tepui_model::documents::{Proto, to_text};
 
 /// Query parameters of a request.
 pub type Query = BTreeMap<String, String>;
@@ -37,12 +37,12 @@ pub fn endpoint(view: &View, name: &str, query: &Query) -> Option<String> {
         "tasks" => to_text(&tasks::Tasks::of(view, query)),
         "roles" => to_text(&roles::Roles::of(view)),
         "flags" => to_text(&documents::FlagsDocument(&view.leader.flags)),
-        // Quota, weights and maintenance come with the resource model; until then there is none of
-        // either, which is what the reference shows for that.
-        // Nothing is written for empty lists.
+        // Quota and weights come with the resource model; until then there is none of either, which
+        // is what the reference shows for that.
         "quota" => "{}".to_owned(),
         "weights" => "[]".to_owned(),
-        "maintenance/schedule" | "maintenance/status" => "{}".to_owned(),
+        "maintenance/schedule" => to_text(&Proto(&*view.schedule)),
+        "maintenance/status" => to_text(&Proto(&operator::maintenance_status(view))),
         _ => return None,
     };
     Some(text)

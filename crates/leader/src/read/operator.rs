@@ -1,7 +1,11 @@
 //! The reading calls of the v1 operator API.
 
 use super::{documents::endpoint_format, roles::Roles};
-use crate::view::{FollowerView, FrameworkView, View};
+use crate::{
+    maintenance::Machine,
+    operator::whole_seconds,
+    view::{FollowerView, FrameworkView, View},
+};
 use tepui_model::{Time, documents::allocation_role};
 use tepui_protocol::v1::{
     self, TimeInfo, maintenance,
@@ -43,7 +47,7 @@ pub fn operator(view: &View, call: &Call) -> Option<Response> {
                 roles: Roles::of(view).to_proto(),
             })
         }
-        // Operations, weights, quota and maintenance come with the resource model: there are none.
+        // Operations, weights and quota come with the resource model: there are none.
         Type::GetOperations => answer.get_operations = Some(response::GetOperations::default()),
         Type::GetWeights => answer.get_weights = Some(response::GetWeights::default()),
         Type::GetQuota => {
@@ -52,11 +56,11 @@ pub fn operator(view: &View, call: &Call) -> Option<Response> {
             });
         }
         Type::GetMaintenanceSchedule => {
-            let schedule = maintenance::Schedule::default();
+            let schedule = maintenance::Schedule::clone(&view.schedule);
             answer.get_maintenance_schedule = Some(response::GetMaintenanceSchedule { schedule });
         }
         Type::GetMaintenanceStatus => {
-            let status = maintenance::ClusterStatus::default();
+            let status = maintenance_status(view);
             answer.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
         }
         Type::GetMaster => {
@@ -88,6 +92,15 @@ pub fn state(view: &View) -> response::GetState {
         get_frameworks: Some(frameworks(view)),
         get_agents: Some(followers(view)),
     }
+}
+
+/// Machines of the schedule, and what frameworks answered for those that drain.
+pub(super) fn maintenance_status(view: &View) -> maintenance::ClusterStatus {
+    let followers = view.followers.values().map(|follower| {
+        let machine = Machine::of(&follower.info.hostname, &follower.pid);
+        (machine, follower.inverse_statuses.values().cloned())
+    });
+    crate::maintenance::status(&view.machines, followers)
 }
 
 fn time(time: Time) -> TimeInfo {
@@ -164,6 +177,11 @@ pub(crate) fn framework(framework: &FrameworkView) -> response::get_frameworks::
             .values()
             .map(|offer| (**offer).clone())
             .collect(),
+        inverse_offers: framework
+            .inverse_offers
+            .values()
+            .map(|offer| (**offer).clone())
+            .collect(),
         allocated_resources: endpoint_format(framework.used.iter()),
         offered_resources: endpoint_format(framework.offered.iter()),
         offer_constraints: Some(v1::scheduler::OfferConstraints::default()),
@@ -194,7 +212,9 @@ pub(crate) fn follower(follower: &FollowerView) -> response::get_agents::Agent {
     response::get_agents::Agent {
         agent_info: (*follower.info).clone(),
         active: follower.active,
-        deactivated: Some(false),
+        deactivated: Some(follower.deactivated),
+        drain_info: follower.drain,
+        estimated_drain_start_time: follower.draining_since.map(whole_seconds),
         version: follower.version.clone(),
         pid: Some(follower.pid.to_string()),
         registered_time: Some(time(follower.registered)),
