@@ -1,0 +1,1 @@
+//! How a group behaves, input by input.
