@@ -185,7 +185,6 @@ pub(crate) fn framework(framework: &FrameworkView) -> response::get_frameworks::
         allocated_resources: endpoint_format(framework.used.iter()),
         offered_resources: endpoint_format(framework.offered.iter()),
         offer_constraints: Some(v1::scheduler::OfferConstraints::default()),
-        ..Default::default()
     }
 }
 

@@ -82,7 +82,10 @@ impl Cluster {
     }
     fn drain_state(&mut self, agent: &Agent) -> Option<DrainState> {
         let view = self.view();
-        let follower = view.followers.values().find(|f| f.id.as_str() == agent.id.value)?;
+        let follower = view
+            .followers
+            .values()
+            .find(|f| f.id.as_str() == agent.id.value)?;
         assert!(follower.deactivated || follower.drain.is_none());
         follower.drain.map(|drain| drain.state())
     }
@@ -245,7 +248,10 @@ fn a_follower_to_be_marked_gone_is_gone_once_it_is_drained() {
     assert_eq!(event.r#type(), event::Type::Failure);
     cluster.releases_draining();
     cluster.nothing_left();
-    assert_eq!(cluster.operator(drain(&agent.id, true)), bad("Unknown agent"));
+    assert_eq!(
+        cluster.operator(drain(&agent.id, true)),
+        bad("Unknown agent")
+    );
 }
 
 #[test]
@@ -366,7 +372,10 @@ fn an_unreachable_follower_can_be_drained_and_stays_deactivated_when_it_comes_ba
     let (mut cluster, scheduler, agent) = Cluster::running(framework());
     cluster.pass(Duration::from_secs(100));
     cluster.pending.clear();
-    assert!(cluster.view().followers.is_empty(), "it did not answer pings");
+    assert!(
+        cluster.view().followers.is_empty(),
+        "it did not answer pings"
+    );
     assert_eq!(cluster.operator(drain(&agent.id, false)), Reply::Ok);
     cluster.requires_draining();
     match cluster.next() {
@@ -383,7 +392,13 @@ fn an_unreachable_follower_can_be_drained_and_stays_deactivated_when_it_comes_ba
     assert_eq!(slave.deactivated, Some(true));
     assert!(slave.drain_info.is_some());
     let told = cluster.pending.iter().any(|effect| {
-        matches!(effect, Effect::Send { message: PeerMessage::DrainSlave(_), .. })
+        matches!(
+            effect,
+            Effect::Send {
+                message: PeerMessage::DrainSlave(_),
+                ..
+            }
+        )
     });
     assert!(told, "it is told to drain");
     cluster.pending.clear();

@@ -3,12 +3,14 @@
 mod authentication;
 mod calls;
 mod compatibility;
+mod draining;
 mod drivers;
 mod followers;
 mod frameworks;
 mod harness;
 mod hostile;
 mod limits;
+mod maintenance;
 mod offers;
 mod operators;
 mod partition;

@@ -1,7 +1,7 @@
 //! Whatever peers, schedulers and operators say, in whatever order: no panic, and every invariant
 //! holds after every step.
 
-use crate::harness::*;
+use crate::{draining, harness::*, maintenance};
 use proptest::prelude::*;
 use std::time::Duration;
 use tepui_leader::{Config, Effect, Input};
@@ -70,6 +70,15 @@ enum Step {
         at: u8,
     },
     Gone(u8),
+    Operate {
+        kind: u8,
+        at: u8,
+    },
+    AnswerInverse {
+        framework: u8,
+        accept: bool,
+        seconds: Option<u8>,
+    },
     Watch,
     Oversubscribe {
         at: u8,
@@ -113,6 +122,9 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (framework.clone(), task).prop_map(|(framework, task)| Step::Kill { framework, task }),
         2 => (framework, 0..2u8, 0..4u8).prop_map(|(framework, executor, at)| Step::Exited { framework, executor, at }),
         1 => (0..4u8).prop_map(Step::Gone),
+        3 => (0..8u8, 0..5u8).prop_map(|(kind, at)| Step::Operate { kind, at }),
+        2 => (0..4u8, any::<bool>(), proptest::option::of(0..30u8))
+            .prop_map(|(framework, accept, seconds)| Step::AnswerInverse { framework, accept, seconds }),
         1 => Just(Step::Watch),
         1 => (0..4u8, 0..3u8).prop_map(|(at, cpus)| Step::Oversubscribe { at, cpus }),
         10 => (0..4u8, prop_oneof![0..3i32, 0..14i32], 0..2u8)
@@ -127,6 +139,7 @@ fn steps() -> impl Strategy<Value = Step> {
 struct Memory {
     schedulers: Vec<Scheduler>,
     offers: Vec<(StreamId, v1::Offer)>,
+    inverse_offers: Vec<(StreamId, v1::OfferId)>,
     agents: Vec<Agent>,
     /// Framework, task and place of what followers were told to run.
     launched: Vec<(v1::FrameworkId, v1::TaskId, Agent)>,
@@ -147,6 +160,10 @@ impl Memory {
                     }
                     for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
                         self.offers.push((stream, offer.clone()));
+                    }
+                    let inverse = event.inverse_offers.iter();
+                    for offer in inverse.flat_map(|offers| &offers.inverse_offers) {
+                        self.inverse_offers.push((stream, offer.id.clone()));
                     }
                 }
                 Effect::Send {
@@ -296,6 +313,34 @@ fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
                 agent_id: memory.agent(number).id,
             });
             cluster.operator(call);
+        }
+        Step::Operate { kind, at } => {
+            let agent = memory.agent(at).id;
+            let number = u16::from(at % 3) + 1;
+            cluster.operator(match kind {
+                0 => draining::drain(&agent, false),
+                1 => draining::drain(&agent, true),
+                2 => draining::deactivate(&agent),
+                3 => draining::reactivate(&agent),
+                4 => maintenance::schedule(&[number, 3], i64::from(at)),
+                5 => maintenance::schedule(&[], 0),
+                6 => maintenance::down(number),
+                _ => maintenance::up(number),
+            });
+        }
+        Step::AnswerInverse {
+            framework,
+            accept,
+            seconds,
+        } => {
+            let Some(scheduler) = memory.scheduler(framework) else {
+                return;
+            };
+            let asked = memory.inverse_offers.iter().rev().take(3);
+            let own = asked.filter(|(stream, _)| *stream == scheduler.stream);
+            let ids = own.map(|(_, id)| id.clone()).collect();
+            let seconds = seconds.map(f64::from);
+            cluster.call(&scheduler, maintenance::answer(accept, ids, seconds));
         }
         Step::Oversubscribe { at, cpus } => {
             let agent = memory.agent(at);
