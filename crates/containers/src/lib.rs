@@ -20,3 +20,4 @@ pub mod capacity;
 pub mod linux;
 pub mod message;
 pub mod plan;
+pub mod record;

@@ -11,6 +11,7 @@
 mod wire;
 
 use crate::plan::ProcessPlan;
+use std::path::PathBuf;
 use tepui_model::container::{ContainerEvent, ContainerId, ExitStatus, LaunchStep};
 use wire::{Reader, Writer};
 
@@ -42,6 +43,15 @@ pub enum Request {
         /// Which.
         container: ContainerId,
     },
+    /// Take charge of a container that has outlived its launcher. Answered by its end only.
+    Adopt {
+        /// Which.
+        container: ContainerId,
+        /// Directory of its [record](crate::record).
+        directory: PathBuf,
+    },
+    /// End every container, those that would outlive this follower too.
+    End,
 }
 
 /// Which processes of a container a signal goes to.
@@ -207,6 +217,15 @@ impl Request {
                 frame.byte(2);
                 frame.container(container);
             }
+            Self::Adopt {
+                container,
+                directory,
+            } => {
+                frame.byte(3);
+                frame.container(container);
+                frame.path(directory);
+            }
+            Self::End => frame.byte(4),
         }
         frame.end();
     }
@@ -224,6 +243,11 @@ impl Request {
             2 => Self::Destroy {
                 container: frame.container()?,
             },
+            3 => Self::Adopt {
+                container: frame.container()?,
+                directory: frame.path()?,
+            },
+            4 => Self::End,
             _ => return Err(Malformed),
         };
         frame.end()?;

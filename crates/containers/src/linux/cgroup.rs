@@ -3,7 +3,8 @@
 //! No controller is enabled: the groups only tell whose a process is, whatever it did to its
 //! parents and sessions, and `cgroup.kill` (Linux 5.14) ends all of them at once.
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
+use super::children::start_of;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, open, openat, unlinkat};
 use std::{
     ffi::CStr,
     fs,
@@ -12,6 +13,8 @@ use std::{
 };
 
 const PREFIX: &str = "tepui-";
+/// Holds the groups of containers that outlive their launcher, whoever that is.
+const KEPT: &str = "tepui-kept";
 const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::RDONLY)
     .union(OFlags::CLOEXEC);
@@ -21,6 +24,10 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 pub(super) struct Cgroups {
     path: PathBuf,
     directory: OwnedFd,
+    /// Of groups that outlive this launcher: beside its own.
+    kept: PathBuf,
+    /// Names that no other launcher has used since the machine was started.
+    unique: String,
     next: u64,
 }
 
@@ -29,6 +36,8 @@ pub(super) struct Cgroups {
 pub(super) struct Cgroup {
     directory: OwnedFd,
     name: String,
+    /// For those that outlive the launcher: where.
+    kept: Option<PathBuf>,
 }
 
 impl Cgroups {
@@ -43,10 +52,29 @@ impl Cgroups {
             return None;
         }
         let directory = open(&path, DIRECTORY, Mode::empty()).ok()?;
+        let pid = std::process::id() as i32;
         Some(Self {
             path,
             directory,
+            kept: own.join(KEPT),
+            unique: format!("{pid}-{}", start_of(pid)?),
             next: 0,
+        })
+    }
+
+    /// One that is found again by [`Cgroup::path`].
+    pub(super) fn create_kept(&mut self) -> Option<Cgroup> {
+        self.next += 1;
+        let name = format!("{}-{}", self.unique, self.next);
+        // It may be there already.
+        let _ = fs::create_dir(&self.kept);
+        let path = self.kept.join(&name);
+        fs::create_dir(&path).ok()?;
+        let directory = open(&path, DIRECTORY, Mode::empty()).ok()?;
+        Some(Cgroup {
+            directory,
+            name,
+            kept: Some(path),
         })
     }
 
@@ -55,15 +83,58 @@ impl Cgroups {
         let name = self.next.to_string();
         mkdirat(&self.directory, &name, Mode::from_raw_mode(0o755)).ok()?;
         let directory = openat(&self.directory, &name, DIRECTORY, Mode::empty()).ok()?;
-        Some(Cgroup { directory, name })
+        Some(Cgroup {
+            directory,
+            name,
+            kept: None,
+        })
     }
 
     pub(super) fn remove(&self, group: &Cgroup) {
-        let _ = unlinkat(&self.directory, &group.name, AtFlags::REMOVEDIR);
+        let _ = match &group.kept {
+            None => unlinkat(&self.directory, &group.name, AtFlags::REMOVEDIR),
+            Some(path) => unlinkat(CWD, path, AtFlags::REMOVEDIR),
+        };
     }
 
     pub(super) fn remove_all(self) {
         remove_tree(&self.path);
+        // Stays while there is a group in it.
+        let _ = fs::remove_dir(&self.kept);
+    }
+}
+
+impl Cgroup {
+    /// Of one that outlives its launcher.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.kept.as_deref()
+    }
+
+    /// One that an earlier launcher created to outlive it. Other groups are not opened, whatever a
+    /// record says.
+    pub(super) fn reopen(path: &Path) -> Option<Self> {
+        let parent = path.parent()?.file_name()?;
+        if parent != KEPT || !path.join("cgroup.kill").exists() {
+            return None;
+        }
+        let name = path.file_name()?.to_str()?.to_owned();
+        let directory = open(path, DIRECTORY, Mode::empty()).ok()?;
+        Some(Self {
+            directory,
+            name,
+            kept: Some(path.to_owned()),
+        })
+    }
+
+    /// Whether no process is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        let procs = self.kept.as_deref().map(|path| path.join("cgroup.procs"));
+        procs.is_none_or(|procs| fs::read(procs).is_ok_and(|text| text.is_empty()))
+    }
+
+    /// Removes one that outlived its launcher, if nothing is in it.
+    pub(super) fn remove_kept(&self) {
+        self.kept.iter().for_each(|path| drop(fs::remove_dir(path)));
     }
 }
 
@@ -88,6 +159,10 @@ fn sweep(own: &Path) {
         let Some(pid) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)) else {
             continue;
         };
+        // Those that are kept belong to whoever has their records.
+        if name == KEPT {
+            continue;
+        }
         if !Path::new("/proc").join(pid).exists() {
             let _ = fs::write(entry.path().join("cgroup.kill"), "1");
             remove_tree(&entry.path());

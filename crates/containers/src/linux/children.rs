@@ -104,19 +104,46 @@ impl Pids {
     }
 }
 
-/// The parent, from the fourth field of `/proc/PID/stat`. The second is a name in parentheses that
-/// may hold anything, so fields are counted from the last closing one.
+/// The parent, field 4 of `/proc/PID/stat`.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    let stat = open(format_args!("/proc/{pid}/stat"), OFlags::empty())?;
-    let mut buffer = [0; 512];
-    let length = rustix::io::read(&stat, &mut buffer).ok()?;
-    let text = buffer.get(..length)?;
-    let after_name = text.get(text.iter().rposition(|b| *b == b')')? + 1..)?;
-    let field = after_name
-        .split(|b| *b == b' ')
-        .filter(|f| !f.is_empty())
-        .nth(1)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
+    Stat::read(pid)?.field(4)
+}
+
+/// When it was started, in ticks since the machine was; field 22.
+pub(super) fn start_of(pid: i32) -> Option<u64> {
+    Stat::read(pid)?.field(22)
+}
+
+/// `/proc/PID/stat` on the stack.
+pub(super) struct Stat {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Stat {
+    pub(super) fn read(pid: i32) -> Option<Self> {
+        let stat = open(format_args!("/proc/{pid}/stat"), OFlags::empty())?;
+        let mut bytes = [0; 512];
+        let len = rustix::io::read(&stat, &mut bytes).ok()?;
+        Some(Self { bytes, len })
+    }
+
+    /// Fields have the numbers of `proc_pid_stat(5)`, from 3 on. The second is a name in parentheses
+    /// that may hold anything, so they are counted from the last closing one.
+    pub(super) fn field<T: std::str::FromStr>(&self, number: usize) -> Option<T> {
+        let text = self.bytes.get(..self.len)?;
+        let after_name = text.get(text.iter().rposition(|b| *b == b')')? + 1..)?;
+        let field = after_name
+            .split(|b| *b == b' ')
+            .filter(|f| !f.is_empty())
+            .nth(number.checked_sub(3)?)?;
+        std::str::from_utf8(field).ok()?.parse().ok()
+    }
+
+    /// Whether it has ended and only waits to be reaped.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.field::<char>(3), None | Some('Z' | 'X'))
+    }
 }
 
 /// A path on the stack.

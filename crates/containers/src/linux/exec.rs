@@ -37,10 +37,11 @@ pub(super) enum Step {
     Output,
     Error,
     Execute,
+    Record,
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Prepare,
         Self::Fork,
         Self::Session,
@@ -53,6 +54,7 @@ impl Step {
         Self::Output,
         Self::Error,
         Self::Execute,
+        Self::Record,
     ];
 
     pub(super) fn from_number(number: i32) -> Option<Self> {
@@ -71,31 +73,39 @@ impl Step {
     }
 
     /// For the operator. Words as in `src/slave/containerizer/mesos/launch.cpp`.
-    pub(super) fn describe(self, plan: &ProcessPlan, errno: Errno) -> String {
+    /// Without a plan (it is not known any more) some of them say less.
+    pub(super) fn describe(self, plan: Option<&ProcessPlan>, errno: Errno) -> String {
+        let identity = plan.and_then(|p| p.identity.as_ref());
+        let stream = |stream: fn(&ProcessPlan) -> &Stream| match plan {
+            Some(plan) => format!("Failed to open {}", name_of(stream(plan))),
+            None => "Failed to open an output".to_owned(),
+        };
         let what = match self {
             Self::Prepare => "Failed to prepare the command".to_owned(),
             Self::Fork => "Failed to fork() the command".to_owned(),
             Self::Session => "Failed to start a session".to_owned(),
             Self::Limit => "Failed to set resource limits".to_owned(),
-            Self::Directory => {
-                format!(
+            Self::Directory => match plan {
+                Some(plan) => format!(
                     "Failed to chdir into current working directory '{}'",
                     plan.directory.display()
-                )
-            }
-            Self::Group => match &plan.identity {
+                ),
+                None => "Failed to chdir into current working directory".to_owned(),
+            },
+            Self::Group => match identity {
                 Some(identity) => format!("Failed to set gid to {}", identity.gid),
                 None => "Failed to set gid".to_owned(),
             },
             Self::Groups => "Failed to set supplementary gids".to_owned(),
-            Self::User => match &plan.identity {
+            Self::User => match identity {
                 Some(identity) => format!("Failed to set uid to {}", identity.uid),
                 None => "Failed to set uid".to_owned(),
             },
             Self::Parent => "Failed to follow the container's init".to_owned(),
-            Self::Output => format!("Failed to open {}", name_of(&plan.stdio.output)),
-            Self::Error => format!("Failed to open {}", name_of(&plan.stdio.error)),
+            Self::Output => stream(|plan| &plan.stdio.output),
+            Self::Error => stream(|plan| &plan.stdio.error),
             Self::Execute => "Failed to execute command".to_owned(),
+            Self::Record => "Failed to write down what runs".to_owned(),
         };
         format!("{what}: {}", sys::describe(errno))
     }
@@ -130,6 +140,8 @@ pub(super) struct Prepared {
     descriptors: Option<(u64, u64)>,
     /// The follower is shielded from the OOM killer; the command must not be.
     reset_oom_score: bool,
+    /// What the record of a container that outlives us says but for its processes.
+    record: *const [u8],
     _memory: Mapping,
 }
 
@@ -143,8 +155,13 @@ pub(super) struct Defaults {
 }
 
 impl Prepared {
-    pub(super) fn new(plan: &ProcessPlan, defaults: Defaults) -> Result<Self, Errno> {
-        let mut block = Block::new(Self::bytes(plan))?;
+    /// `record` is what [`Self::record`] gives back after the fork.
+    pub(super) fn new(
+        plan: &ProcessPlan,
+        defaults: Defaults,
+        record: &[u8],
+    ) -> Result<Self, Errno> {
+        let mut block = Block::new(Self::bytes(plan) + record.len())?;
         let candidates: Vec<Text> = plan
             .candidates
             .iter()
@@ -190,6 +207,7 @@ impl Prepared {
             umask: plan.umask,
             descriptors: defaults.descriptors,
             reset_oom_score: defaults.reset_oom_score,
+            record: block.list(record)?,
             _memory: block.memory,
         })
     }
@@ -224,6 +242,11 @@ impl Prepared {
                 .as_ref()
                 .map_or(0, |i| i.groups.len() * size_of::<u32>())
             + 256
+    }
+
+    pub(super) fn record(&self) -> &[u8] {
+        // SAFETY: points into `_memory`, which lives as long as `self`.
+        unsafe { &*self.record }
     }
 
     /// Turns this process, freshly forked by `init`, into the command. Returns only on failure.

@@ -8,9 +8,10 @@ use super::{
     children::Pids,
     control::{Order, Received, Word},
     exec::{Failure, Prepared, Step},
+    kept::{Kept, Recorded},
     sys,
 };
-use crate::message::SignalScope;
+use crate::{message::SignalScope, record::State};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     pipe::PipeFlags,
@@ -24,7 +25,9 @@ const RETRY_MS: [u32; 4] = [10, 50, 200, 1000];
 
 struct Init<'a> {
     /// The launcher, until it is gone.
-    control: Option<BorrowedFd<'a>>,
+    control: Option<OwnedFd>,
+    /// Its record, if it outlives the launcher.
+    recorded: Option<Recorded>,
     cgroup: Option<BorrowedFd<'a>>,
     command: i32,
     /// Says by its end that the command was executed, or brings why not.
@@ -36,21 +39,27 @@ struct Init<'a> {
 
 /// The life of an init. `control` leads to the launcher.
 pub(super) fn run(
-    control: BorrowedFd<'_>,
+    control: OwnedFd,
     cgroup: Option<BorrowedFd<'_>>,
     prepared: Prepared,
+    kept: Option<Kept>,
 ) -> ! {
     let _bomb = sys::ExitOnUnwind;
-    leave_launcher(control, cgroup);
-    match start(&prepared, cgroup) {
+    leave_launcher(control.as_fd(), cgroup, kept.as_ref());
+    match start(&prepared, cgroup, kept) {
         Err((step, errno)) => Word::Failed {
             step: step as i32,
             errno,
         }
-        .send(control),
-        Ok((command, start)) => {
+        .send(control.as_fd()),
+        Ok(Started {
+            command,
+            start,
+            recorded,
+        }) => {
             let mut init = Init {
                 control: Some(control),
+                recorded,
                 cgroup,
                 command,
                 start: Some(start),
@@ -59,7 +68,7 @@ pub(super) fn run(
                 killing: false,
             };
             init.supervise(prepared);
-            init.report(control);
+            init.report();
         }
     }
     sys::exit_now(0)
@@ -67,23 +76,47 @@ pub(super) fn run(
 
 /// Lets go of what the launcher has: its descriptors (the other inits' sockets among them, whose
 /// end must be seen when the launcher ends), its session and its signals.
-fn leave_launcher(control: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) {
+fn leave_launcher(control: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>, kept: Option<&Kept>) {
     let control = control.as_raw_fd();
     let cgroup = cgroup.map_or(control, |c| c.as_raw_fd());
-    let (low, high) = (control.min(cgroup), control.max(cgroup));
-    sys::close_range(3, low - 1);
-    sys::close_range(low + 1, high - 1);
-    sys::close_range(high + 1, i32::MAX);
+    let [directory, socket, lock] = kept.map_or([control; 3], |kept| kept.descriptors(control));
+    let mut mine = [control, cgroup, directory, socket, lock];
+    mine.sort_unstable();
+    let mut next = 3;
+    for fd in mine {
+        sys::close_range(next, fd - 1);
+        next = next.max(fd + 1);
+    }
+    sys::close_range(next, i32::MAX);
     let _ = rustix::process::setsid();
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let _ = rustix::thread::set_name(c"tepui-init");
     sys::interrupt_on_child_end();
 }
 
-/// Forks the command. Its end of the pipe closes when it is executed.
-fn start(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> Result<(i32, OwnedFd), Failure> {
-    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
-    let (read, write) = pipe.map_err(|errno| (Step::Prepare, errno.raw_os_error()))?;
+/// A command on its way.
+struct Started {
+    command: i32,
+    start: OwnedFd,
+    recorded: Option<Recorded>,
+}
+
+/// Forks the command. Its end of the pipe closes when it is executed. If it outlives the launcher it
+/// waits until that is written down: whatever runs can be found again.
+fn start(
+    prepared: &Prepared,
+    cgroup: Option<BorrowedFd<'_>>,
+    kept: Option<Kept>,
+) -> Result<Started, Failure> {
+    let pipe = || {
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|errno| (Step::Prepare, errno.raw_os_error()))
+    };
+    let (read, write) = pipe()?;
+    let gate = match kept {
+        Some(_) => Some(pipe()?),
+        None => None,
+    };
     let init = rustix::process::getpid().as_raw_nonzero().get();
     let forked = match sys::fork_plain(cgroup) {
         // The group may be refused (its hierarchy is threaded, or was removed): do without.
@@ -92,6 +125,14 @@ fn start(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> Result<(i32, Ow
     };
     match forked {
         Ok(0) => {
+            if let Some((wait, open)) = gate {
+                drop(open);
+                let opened =
+                    rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut [0_u8; 1][..]));
+                if opened != Ok(1) {
+                    sys::exit_now(127)
+                }
+            }
             let (step, errno) = prepared.execute(init);
             let mut failure = [0; 8];
             failure[..4].copy_from_slice(&(step as i32).to_ne_bytes());
@@ -99,7 +140,26 @@ fn start(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> Result<(i32, Ow
             let _ = rustix::io::write(&write, &failure);
             sys::exit_now(127)
         }
-        Ok(command) => Ok((command, read)),
+        Ok(command) => {
+            let recorded = match kept.map(|kept| kept.write(init, command, prepared.record())) {
+                None => None,
+                Some(Ok(recorded)) => Some(recorded),
+                Some(Err(errno)) => {
+                    // It has executed nothing yet.
+                    let _ = sys::kill(command, libc::SIGKILL);
+                    let _ = sys::wait_for(command);
+                    return Err((Step::Record, errno));
+                }
+            };
+            if let Some((_, open)) = gate {
+                let _ = rustix::io::write(&open, b"1");
+            }
+            Ok(Started {
+                command,
+                start: read,
+                recorded,
+            })
+        }
         Err(errno) => Err((Step::Fork, errno)),
     }
 }
@@ -117,9 +177,13 @@ impl Init<'_> {
                 .killing
                 .then(|| RETRY_MS[round.min(RETRY_MS.len() - 1)]);
             round += usize::from(self.killing);
-            let fd = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
-            let watched = [fd(self.control), fd(self.start.as_ref().map(AsFd::as_fd))];
-            let [ordered, started] = sys::wait_readable(watched, timeout);
+            let fd = |fd: Option<&OwnedFd>| fd.map_or(-1, |fd| fd.as_raw_fd());
+            let watched = [
+                fd(self.control.as_ref()),
+                fd(self.start.as_ref()),
+                fd(self.recorded.as_ref().and_then(Recorded::socket)),
+            ];
+            let [ordered, started, adopted] = sys::wait_readable(watched, timeout);
             if started {
                 self.command_started();
                 // Executed or not, nobody needs it any more.
@@ -127,6 +191,9 @@ impl Init<'_> {
             }
             if ordered {
                 self.obey();
+            }
+            if adopted && let Some(launcher) = self.recorded.as_ref().and_then(Recorded::accept) {
+                self.control = Some(launcher);
             }
         }
         drop(prepared);
@@ -175,21 +242,25 @@ impl Init<'_> {
             let [a, b, c, d, e, f, g, h] = failure;
             let step = Step::from_number(i32::from_ne_bytes([a, b, c, d])).unwrap_or(Step::Execute);
             self.failure = Some((step, i32::from_ne_bytes([e, f, g, h])));
-        } else if let Some(control) = self.control {
-            Word::Launched { pid: self.command }.send(control);
+        } else if let Some(control) = &self.control {
+            Word::Launched { pid: self.command }.send(control.as_fd());
         }
     }
 
     fn obey(&mut self) {
-        let Some(control) = self.control else { return };
-        match Order::receive(control) {
+        let Some(control) = &self.control else { return };
+        match Order::receive(control.as_fd()) {
             Received::Message(Order::Signal { signal, scope }) => {
+                self.recorded.iter_mut().for_each(Recorded::told);
                 self.signal(signal, SignalScope::from_number(scope))
             }
-            Received::Message(Order::Destroy) => self.killing = true,
+            Received::Message(Order::Destroy) => {
+                self.recorded.iter_mut().for_each(Recorded::told);
+                self.killing = true;
+            }
             Received::Nothing => {}
             Received::End => {
-                self.killing = true;
+                self.killing |= self.recorded.is_none();
                 self.control = None;
             }
         }
@@ -197,7 +268,9 @@ impl Init<'_> {
 
     fn signal(&self, signal: i32, scope: Option<SignalScope>) {
         match scope {
-            Some(SignalScope::Tree) => signal_tree(signal),
+            Some(SignalScope::Tree) => {
+                signal_tree(Pid::as_raw(Some(rustix::process::getpid())), signal)
+            }
             // Once reaped, its number may be anybody's.
             _ if self.status.is_some() => {}
             Some(SignalScope::Group) => _ = sys::kill(-self.command, signal),
@@ -205,25 +278,38 @@ impl Init<'_> {
         }
     }
 
-    fn report(&mut self, control: BorrowedFd<'_>) {
+    fn report(&mut self) {
         self.command_started();
-        match (self.failure, self.status) {
+        let word = match (self.failure, self.status) {
             (Some((step, errno)), _) => Word::Failed {
                 step: step as i32,
                 errno,
-            }
-            .send(control),
-            (None, Some(status)) => Word::Exited(status).send(control),
+            },
+            (None, Some(status)) => Word::Exited(status),
             // Its status was taken by someone else, which cannot be: say nothing, so that the
             // launcher reports it lost.
-            (None, None) => {}
+            (None, None) => return,
+        };
+        // Always: a follower may end between hearing of it and writing it down.
+        if let Some(recorded) = &mut self.recorded {
+            let state = match (self.failure, self.status) {
+                (Some((step, errno)), _) => State::Failed {
+                    step: step as i32,
+                    errno,
+                },
+                (None, Some(status)) => State::Exited(status),
+                (None, None) => State::Running,
+            };
+            recorded.over(state, self.control.is_none());
+        }
+        if let Some(control) = &self.control {
+            word.send(control.as_fd());
         }
     }
 }
 
-/// Stops everything, so that nobody forks unseen, then signals it and lets it go on.
-fn signal_tree(signal: i32) {
-    let root = Pid::as_raw(Some(rustix::process::getpid()));
+/// Stops everything below `root`, so that nobody forks unseen, then signals it and lets it go on.
+pub(super) fn signal_tree(root: i32, signal: i32) {
     let stop = |pid| _ = sys::kill(pid, libc::SIGSTOP);
     let Ok(stopped) = Pids::descendants(root, stop) else {
         return;

@@ -5,15 +5,19 @@
 
 use super::{
     LauncherOptions,
+    adopted::Adopted,
     cgroup::{Cgroup, Cgroups, kill_group},
     children::Pids,
     control::{Order, Received, Word},
     exec::{Defaults, Prepared, Step},
-    init, sys,
+    init,
+    kept::{self, Kept},
+    sys,
 };
 use crate::{
     message::{Frames, Malformed, Report, Request},
-    plan::{OnSupervisorDeath, ProcessPlan},
+    plan::{Keep, OnSupervisorDeath, ProcessPlan},
+    record::{Facts, State},
 };
 use rustix::{
     buffer::spare_capacity,
@@ -24,12 +28,15 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 use tepui_model::container::{ContainerId, ExitStatus, LaunchStep};
 
 /// What an event is about; from 2 on it is an init's process id (1 is the machine's own).
 const FOLLOWER: u64 = 0;
 const CHILD_ENDED: u64 = 1;
+/// Added to the process id of an adopted init: the event is its end.
+const INIT_ENDED: u64 = 1 << 32;
 /// How often to look again for orphans that are not gone yet.
 const SWEEP_MS: i64 = 20;
 
@@ -47,6 +54,9 @@ struct Launcher {
     cgroups: Option<Cgroups>,
     defaults: Defaults,
     heap_start: usize,
+    boot: String,
+    /// Of the state directories in use, by the lock's path.
+    locks: BTreeMap<PathBuf, OwnedFd>,
     closing: bool,
 }
 
@@ -58,6 +68,10 @@ struct Container {
     plan: Option<Box<ProcessPlan>>,
     failure: Option<(Step, sys::Errno)>,
     status: Option<ExitStatus>,
+    /// It outlives this launcher.
+    kept: bool,
+    /// It has outlived another.
+    adopted: Option<Box<Adopted>>,
 }
 
 /// The launcher's life, in the process just forked for it.
@@ -140,6 +154,8 @@ impl Launcher {
                 reset_oom_score: oom_score_is_lowered(),
             },
             heap_start: heap_start(),
+            boot: kept::boot_id(),
+            locks: BTreeMap::new(),
             closing: false,
         })
     }
@@ -160,6 +176,9 @@ impl Launcher {
                 match event.data.u64() {
                     FOLLOWER => self.listen(),
                     CHILD_ENDED => self.forget_signals(),
+                    ended if ended & INIT_ENDED != 0 => {
+                        self.adopted_ended((ended & !INIT_ENDED) as i32)
+                    }
                     init => self.hear(init as i32),
                 }
             }
@@ -174,7 +193,7 @@ impl Launcher {
     }
 
     /// Reads and carries out what the follower asks. A follower that is gone or talks nonsense
-    /// ends everything.
+    /// ends everything but what outlives it.
     fn listen(&mut self) {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -224,6 +243,14 @@ impl Launcher {
             Request::Destroy { container } => {
                 self.order(|id| is_within(id, &container), Order::Destroy)
             }
+            Request::Adopt {
+                container,
+                directory,
+            } => self.adopt(container, directory),
+            Request::End => {
+                self.stop_listening();
+                self.order(|_| true, Order::Destroy);
+            }
         }
     }
 
@@ -232,27 +259,52 @@ impl Launcher {
         if self.closing {
             return refuse("The agent is shutting down");
         }
-        if plan.on_supervisor_death != OnSupervisorDeath::Kill {
-            return refuse("Containers that outlive the agent are not supported");
-        }
         if self.inits.contains_key(&plan.container) {
             return refuse("The container already exists");
         }
-        let failed = |step: Step, errno| (step.launch_step(), step.describe(&plan, errno));
-        let prepared =
-            Prepared::new(&plan, self.defaults).map_err(|errno| failed(Step::Prepare, errno))?;
+        let failed = |step: Step, errno| (step.launch_step(), step.describe(Some(&plan), errno));
+        let kept = match &plan.on_supervisor_death {
+            OnSupervisorDeath::Kill => None,
+            OnSupervisorDeath::KeepRunning(keep) => {
+                let kept = self.keep(keep).map_err(|text| (LaunchStep::Start, text))?;
+                Some((keep, kept))
+            }
+        };
+        let cgroup = self.cgroups.as_mut().and_then(|cgroups| match &kept {
+            None => cgroups.create(),
+            Some(_) => cgroups.create_kept(),
+        });
+        let facts = kept.as_ref().map(|(keep, _)| {
+            let group = cgroup.as_ref().and_then(Cgroup::path);
+            Facts::new(keep, &self.boot, group, &plan.directory).lines()
+        });
+        let prepared = Prepared::new(&plan, self.defaults, facts.as_deref().unwrap_or(&[]));
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(errno) => {
+                self.remove_cgroup(cgroup.as_ref());
+                return Err(failed(Step::Prepare, errno));
+            }
+        };
+        let kept = kept.map(|(_, kept)| kept);
         let pair = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
         );
-        let (ours, theirs) = pair.map_err(|errno| failed(Step::Prepare, errno.raw_os_error()))?;
-        let cgroup = self.cgroups.as_mut().and_then(Cgroups::create);
+        let (ours, theirs) = match pair {
+            Ok(pair) => pair,
+            Err(errno) => {
+                self.remove_cgroup(cgroup.as_ref());
+                return Err(failed(Step::Prepare, errno.raw_os_error()));
+            }
+        };
+        let keeps = kept.is_some();
         sys::hide_heap_from_children(self.heap_start);
         let pid = match sys::fork_plain(None) {
             // The heap is gone here: `cgroup` and the rest are used only by what lies on the stack.
-            Ok(0) => init::run(theirs.as_fd(), cgroup.as_ref().map(AsFd::as_fd), prepared),
+            Ok(0) => init::run(theirs, cgroup.as_ref().map(AsFd::as_fd), prepared, kept),
             Ok(pid) => pid,
             Err(errno) => {
                 self.remove_cgroup(cgroup.as_ref());
@@ -262,9 +314,14 @@ impl Launcher {
         let data = epoll::EventData::new_u64(pid as u64);
         let watched = epoll::add(&self.epoll, &ours, data, epoll::EventFlags::IN).is_ok();
         let id = plan.container.clone();
+        // An adopted one of that number has ended, which is not heard yet.
+        self.adopted_ended(pid);
         self.inits.insert(id.clone(), pid);
         // Unheard it must not run: without its socket it ends.
         let control = watched.then_some(ours);
+        if keeps && !watched {
+            let _ = sys::kill(pid, libc::SIGKILL);
+        }
         self.containers.insert(
             pid,
             Container {
@@ -274,30 +331,166 @@ impl Launcher {
                 plan: Some(plan),
                 failure: None,
                 status: None,
+                kept: keeps,
+                adopted: None,
             },
         );
         Ok(())
     }
 
+    /// Makes room for a record. The state directory is locked from now on.
+    fn keep(&mut self, keep: &Keep) -> Result<Kept, String> {
+        let told = |error: std::io::Error| {
+            let text = error.raw_os_error().map(sys::describe);
+            let text = text.unwrap_or_else(|| error.to_string());
+            format!("Failed to keep '{}': {text}", keep.directory.display())
+        };
+        if !self.locks.contains_key(&keep.lock) {
+            let lock = kept::lock(&keep.lock).map_err(told)?.ok_or_else(|| {
+                format!(
+                    "Failed to lock '{}': another agent has",
+                    keep.lock.display()
+                )
+            })?;
+            self.locks.insert(keep.lock.clone(), lock);
+        }
+        let lock = self.locks.get(&keep.lock).ok_or_else(String::new)?;
+        Kept::new(keep, lock.as_fd()).map_err(told)
+    }
+
+    /// Takes charge of a container that another launcher started. One that is over already is
+    /// reported like one that ends now.
+    fn adopt(&mut self, id: ContainerId, directory: PathBuf) {
+        if self.inits.contains_key(&id) || self.closing {
+            return;
+        }
+        let Ok(Some(record)) = kept::read(&directory) else {
+            return self.report(&Report::Exited {
+                container: id,
+                status: None,
+            });
+        };
+        // From now on nobody else may think that he is the one.
+        if let Some(path) = lock_of(&directory, &id)
+            && !self.locks.contains_key(&path)
+            && let Ok(Some(lock)) = kept::lock(&path)
+        {
+            self.locks.insert(path, lock);
+        }
+        let pid = record.init.pid;
+        let mut adopted = Box::new(Adopted::new(directory, record));
+        let data = epoll::EventData::new_u64(pid as u64 | INIT_ENDED);
+        let alive = adopted
+            .watch(|pidfd| epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok());
+        let cgroup = adopted.cgroup();
+        let container = Container {
+            id: id.clone(),
+            control: None,
+            cgroup,
+            plan: None,
+            failure: None,
+            status: None,
+            kept: true,
+            adopted: Some(adopted),
+        };
+        self.adopted_ended(pid);
+        self.inits.insert(id, pid);
+        self.containers.insert(pid, container);
+        if alive {
+            self.connect(pid);
+        } else {
+            self.adopted_ended(pid);
+        }
+    }
+
+    /// Reaches for an init that is not ours by birth.
+    fn connect(&mut self, pid: i32) {
+        let Some(container) = self.containers.get_mut(&pid) else {
+            return;
+        };
+        if let Some(adopted) = container
+            .adopted
+            .as_deref()
+            .filter(|_| container.control.is_none())
+            && let Some(control) = adopted.reach()
+        {
+            let data = epoll::EventData::new_u64(pid as u64);
+            let _ = epoll::add(&self.epoll, &control, data, epoll::EventFlags::IN);
+            container.control = Some(control);
+        }
+    }
+
+    /// The init of an adopted container has ended.
+    fn adopted_ended(&mut self, pid: i32) {
+        if !self
+            .containers
+            .get(&pid)
+            .is_some_and(|container| container.adopted.is_some())
+        {
+            return;
+        }
+        self.hear(pid);
+        if let Some(mut container) = self.containers.remove(&pid) {
+            // What it had no time to say it has written.
+            let last = container.adopted.as_ref().and_then(|a| a.last_word());
+            match last {
+                Some(State::Exited(status)) => container.status = Some(status),
+                Some(State::Failed { step, errno }) => {
+                    let step = Step::from_number(step).unwrap_or(Step::Execute);
+                    container.failure = Some((step, errno));
+                }
+                Some(State::Running) | None => {}
+            }
+            self.finish(container);
+        }
+    }
+
     /// Sends an order to the inits of these containers. One that cannot take it any more is
-    /// disconnected, which makes it end.
+    /// disconnected, which makes it end; one that would outlive that is killed.
     fn order(&mut self, which: impl Fn(&ContainerId) -> bool, order: Order) {
-        for container in self.containers.values_mut().filter(|c| which(&c.id)) {
-            if container
+        let pids: Vec<i32> = self
+            .containers
+            .iter()
+            .filter(|(_, container)| which(&container.id))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in pids {
+            self.connect(pid);
+            let Some(container) = self.containers.get_mut(&pid) else {
+                continue;
+            };
+            let sent = container
                 .control
                 .as_ref()
-                .is_some_and(|control| !order.send(control.as_fd()))
-            {
-                container.control = None;
+                .map(|control| order.send(control.as_fd()));
+            if sent == Some(true) {
+                continue;
+            }
+            container.control = None;
+            match (&container.adopted, container.kept) {
+                (Some(adopted), _) => adopted.obey(order),
+                (None, true) => _ = sys::kill(pid, libc::SIGKILL),
+                (None, false) => {}
             }
         }
     }
 
+    /// The follower is gone. What outlives it goes on without us, too.
     fn close(&mut self) {
-        self.closing = true;
-        let _ = epoll::delete(&self.epoll, &self.follower);
-        self.outgoing = Vec::new();
+        if self.closing {
+            return;
+        }
+        self.stop_listening();
+        self.containers.retain(|_, container| !container.kept);
         self.order(|_| true, Order::Destroy);
+    }
+
+    fn stop_listening(&mut self) {
+        if !self.closing {
+            self.closing = true;
+            let _ = epoll::delete(&self.epoll, &self.follower);
+            self.outgoing = Vec::new();
+        }
     }
 
     /// Takes in what an init says.
@@ -350,8 +543,8 @@ impl Launcher {
     fn finish(&mut self, container: Container) {
         let id = container.id.clone();
         let report = match (container.failure, &container.plan, container.status) {
-            (Some((step, errno)), Some(plan), _) => {
-                let message = step.describe(plan, errno);
+            (Some((step, errno)), plan, _) => {
+                let message = step.describe(plan.as_deref(), errno);
                 Report::Failed {
                     container: id,
                     step: step.launch_step(),
@@ -401,6 +594,21 @@ impl Launcher {
             .iter()
             .filter_map(|(c, _)| c.cgroup.as_ref())
             .for_each(|group| kill_group(group.as_fd()));
+        // Orphans of those that were not born here went elsewhere.
+        let (adopted, lost) = std::mem::take(&mut self.lost)
+            .into_iter()
+            .partition(|(container, _)| container.adopted.is_some());
+        self.lost = lost;
+        for (container, report) in adopted {
+            if container.adopted.as_ref().is_some_and(|a| a.kill_orphans()) {
+                self.lost.push((container, report));
+            } else {
+                self.conclude(&container, &report);
+            }
+        }
+        if self.lost.iter().all(|(c, _)| c.adopted.is_some()) {
+            return;
+        }
         let Ok(children) = Pids::own_children() else {
             return;
         };
@@ -412,14 +620,21 @@ impl Launcher {
         if orphans.peek().is_some() {
             return orphans.for_each(|pid| _ = sys::kill(*pid, libc::SIGKILL));
         }
-        for (container, report) in std::mem::take(&mut self.lost) {
+        let (adopted, own) = std::mem::take(&mut self.lost)
+            .into_iter()
+            .partition(|(container, _)| container.adopted.is_some());
+        self.lost = adopted;
+        let own: Vec<(Container, Report)> = own;
+        for (container, report) in own {
             self.conclude(&container, &report);
         }
     }
 
     fn remove_cgroup(&self, cgroup: Option<&Cgroup>) {
-        if let (Some(cgroups), Some(cgroup)) = (&self.cgroups, cgroup) {
-            cgroups.remove(cgroup);
+        match (&self.cgroups, cgroup) {
+            (Some(cgroups), Some(cgroup)) => cgroups.remove(cgroup),
+            (None, Some(cgroup)) => cgroup.remove_kept(),
+            (_, None) => {}
         }
     }
 
@@ -454,6 +669,14 @@ impl Launcher {
             interest,
         );
     }
+}
+
+/// The lock of the state directory that holds a container's record.
+fn lock_of(directory: &Path, id: &ContainerId) -> Option<PathBuf> {
+    let depth = std::iter::successors(Some(id), |id| id.parent.as_deref()).count();
+    // `ID`, or `ID/containers/NESTED` and so on.
+    let state = directory.ancestors().nth(2 * depth - 1)?;
+    Some(crate::record::lock(state))
 }
 
 /// Whether `id` is `root` or nested in it.

@@ -27,17 +27,22 @@
 //! its own and `cgroup.kill` ends it at a stroke; nothing depends on it, so an unprivileged
 //! follower works the same.
 
+mod adopted;
 mod cgroup;
 mod children;
 mod control;
 mod exec;
 mod init;
+mod kept;
 mod launcher;
+mod orphans;
+mod recover;
 mod sandbox;
 mod sys;
 mod usage;
 mod users;
 
+pub use recover::{Fate, Found, forget, recover};
 pub use sandbox::create_sandbox;
 pub use usage::{Usage, usage};
 pub use users::{current_user, host_facts, is_root, lookup_user};

@@ -21,6 +21,7 @@ pub fn host_facts<'a>(users: impl IntoIterator<Item = &'a str>) -> io::Result<Ho
     Ok(HostFacts {
         uid: rustix::process::geteuid().as_raw(),
         users,
+        state: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Fields of the frames: one writer and one reader that mirror each other.
 
 use super::Malformed;
-use crate::plan::{Identity, OnSupervisorDeath, ProcessPlan, RLimit, Stdio, Stream};
+use crate::plan::{Identity, Keep, OnSupervisorDeath, ProcessPlan, RLimit, Stdio, Stream};
 use std::{
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -40,7 +40,7 @@ impl<'a> Writer<'a> {
         self.number(value.len() as u32);
         self.out.extend_from_slice(value);
     }
-    fn path(&mut self, path: &Path) {
+    pub(super) fn path(&mut self, path: &Path) {
         self.bytes(path.as_os_str().as_bytes());
     }
     fn list<T>(&mut self, values: &[T], mut one: impl FnMut(&mut Self, &T)) {
@@ -107,10 +107,19 @@ impl<'a> Writer<'a> {
             },
         );
         self.number(*umask);
-        self.byte(match on_supervisor_death {
-            OnSupervisorDeath::Kill => 0,
-            OnSupervisorDeath::KeepRunning => 1,
-        });
+        match on_supervisor_death {
+            OnSupervisorDeath::Kill => self.byte(0),
+            OnSupervisorDeath::KeepRunning(Keep {
+                name,
+                directory,
+                lock,
+            }) => {
+                self.byte(1);
+                self.bytes(name.as_bytes());
+                self.path(directory);
+                self.path(lock);
+            }
+        }
     }
 }
 
@@ -147,7 +156,7 @@ impl<'a> Reader<'a> {
     pub(super) fn text(&mut self) -> Result<String, Malformed> {
         String::from_utf8(self.bytes()?.to_vec()).map_err(|_| Malformed)
     }
-    fn path(&mut self) -> Result<PathBuf, Malformed> {
+    pub(super) fn path(&mut self) -> Result<PathBuf, Malformed> {
         Ok(OsString::from_vec(self.bytes()?.to_vec()).into())
     }
     /// Every element takes at least a byte, so a count beyond what is left is a lie.
@@ -208,7 +217,11 @@ impl<'a> Reader<'a> {
             umask: self.number()?,
             on_supervisor_death: match self.byte()? {
                 0 => OnSupervisorDeath::Kill,
-                1 => OnSupervisorDeath::KeepRunning,
+                1 => OnSupervisorDeath::KeepRunning(Keep {
+                    name: self.text()?,
+                    directory: self.path()?,
+                    lock: self.path()?,
+                }),
                 _ => return Err(Malformed),
             },
         })

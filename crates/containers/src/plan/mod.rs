@@ -8,6 +8,7 @@ mod limits;
 
 pub use limits::{RLimit, rlimits};
 
+use crate::record;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -85,13 +86,25 @@ pub struct Identity {
 }
 
 /// What becomes of a container when its follower or launcher goes away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnSupervisorDeath {
     /// It is killed.
     #[default]
     Kill,
-    /// It runs on and a later follower finds it. The launcher refuses this until recovery exists.
-    KeepRunning,
+    /// It runs on, and a later follower finds it by its [record](crate::record).
+    KeepRunning(Keep),
+}
+
+/// What is kept of a container that outlives its follower, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// What its next follower knows it by: the id of its task or executor.
+    pub name: String,
+    /// Directory of its record; see [`record::directory`](crate::record::directory).
+    pub directory: PathBuf,
+    /// File that is locked while a launcher may start something, or end it, below the state
+    /// directory.
+    pub lock: PathBuf,
 }
 
 /// What planning must know of the host.
@@ -101,6 +114,8 @@ pub struct HostFacts {
     pub uid: u32,
     /// The users that were looked up; `None`: the host has no such user.
     pub users: BTreeMap<String, Option<Identity>>,
+    /// Where records of containers that outlive their follower are kept; `None`: none does.
+    pub state: Option<PathBuf>,
 }
 
 /// Why there is no plan.
@@ -200,8 +215,26 @@ pub fn plan(spec: &LaunchSpec, host: &HostFacts) -> Result<ProcessPlan, PlanErro
                 .and_then(|c| c.rlimit_info.as_ref()),
         )?,
         umask: 0o022,
-        on_supervisor_death: OnSupervisorDeath::Kill,
+        on_supervisor_death: on_supervisor_death(spec, host)?,
     })
+}
+
+/// One that is to outlive its follower needs a place that says so.
+fn on_supervisor_death(
+    spec: &LaunchSpec,
+    host: &HostFacts,
+) -> Result<OnSupervisorDeath, PlanError> {
+    let (Some(name), Some(state)) = (&spec.outlives, &host.state) else {
+        return Ok(OnSupervisorDeath::Kill);
+    };
+    let directory = record::directory(state, &spec.container);
+    Ok(OnSupervisorDeath::KeepRunning(Keep {
+        name: name.to_string(),
+        directory: directory.ok_or(PlanError::Unsupported(
+            "Container ids that are no file names",
+        ))?,
+        lock: record::lock(state),
+    }))
 }
 
 /// What would change the meaning of the command if it were left out silently.

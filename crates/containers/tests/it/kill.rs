@@ -2,10 +2,7 @@
 
 use crate::launcher::{Host, alive, until, until_dead};
 use rustix::process::{Pid, Signal, kill_process};
-use tepui_containers::{
-    message::{Report, Request, SignalScope},
-    plan::OnSupervisorDeath,
-};
+use tepui_containers::message::{Report, SignalScope};
 use tepui_model::container::{ContainerId, ExitStatus};
 
 /// Writes three pids: its own, a background child's, and that of a daemon: forked twice, in a
@@ -180,16 +177,5 @@ fn orders_for_unknown_containers_are_ignored() {
     assert_eq!(
         host.run_to_end(host.shell("c", "exit 0")),
         ExitStatus::Code(0)
-    );
-}
-
-#[test]
-fn outliving_the_follower_is_refused_for_now() {
-    let mut host = Host::start();
-    let mut plan = host.shell("c", "exit 0");
-    plan.on_supervisor_death = OnSupervisorDeath::KeepRunning;
-    host.send(&Request::Launch(Box::new(plan)));
-    assert!(
-        matches!(host.receive(), Report::Failed { message, .. } if message.contains("not supported"))
     );
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tepui_containers::{
-    linux::{Launcher, LauncherOptions, start_launcher},
+    linux::{Fate, Found, Launcher, LauncherOptions, recover, start_launcher},
     message::{Frames, Report, Request, SignalScope},
     plan::{HostFacts, ProcessPlan, plan},
 };
@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Host {
     pub(crate) launcher: Option<Launcher>,
     frames: Frames,
+    options: LauncherOptions,
     root: tempfile::TempDir,
 }
 
@@ -40,6 +41,7 @@ impl Host {
         Self {
             launcher: Some(start_launcher(options).expect("a launcher")),
             frames: Frames::default(),
+            options,
             root,
         }
     }
@@ -52,11 +54,71 @@ impl Host {
         self.launcher().pid
     }
 
+    /// Where records are kept.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    /// Ends the launcher as a crash of everything would, and starts another.
+    pub(crate) fn crash(&mut self) {
+        self.kill_launcher();
+        self.start_again();
+    }
+
+    pub(crate) fn kill_launcher(&mut self) {
+        let launcher = self.launcher.take().expect("open");
+        let pid = rustix::process::Pid::from_raw(launcher.pid as i32).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        launcher.stop().expect("gone");
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.launcher = Some(start_launcher(self.options).expect("a launcher"));
+        self.frames = Frames::default();
+    }
+
+    /// What there is, all that runs adopted.
+    pub(crate) fn recover(&mut self) -> Vec<Found> {
+        let found = recover(&self.state()).expect("readable");
+        for one in found
+            .iter()
+            .filter(|f| matches!(f.fate, Fate::Running { .. }))
+        {
+            self.send(&one.adoption());
+        }
+        found
+    }
+
+    /// The only one there is.
+    pub(crate) fn recover_one(&mut self) -> Found {
+        let mut found = self.recover();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
     pub(crate) fn sandbox(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     pub(crate) fn plan(&self, name: &str, command: v1::CommandInfo) -> ProcessPlan {
+        self.plan_with(name, command, None)
+    }
+
+    /// Of one that outlives its launcher.
+    pub(crate) fn kept(&self, name: &str, text: &str) -> ProcessPlan {
+        let command = v1::CommandInfo {
+            value: Some(text.into()),
+            ..Default::default()
+        };
+        self.plan_with(name, command, Some(format!("task {name}").into()))
+    }
+
+    fn plan_with(
+        &self,
+        name: &str,
+        command: v1::CommandInfo,
+        outlives: Option<std::sync::Arc<str>>,
+    ) -> ProcessPlan {
         fs::create_dir_all(self.sandbox(name)).expect("a sandbox");
         let spec = LaunchSpec {
             container: ContainerId::top(name),
@@ -68,9 +130,13 @@ impl Host {
             uris: vec![],
             container_info: None,
             resources: [].into(),
-            outlives: None,
+            outlives,
         };
-        plan(&spec, &HostFacts::default()).expect("a plan")
+        let host = HostFacts {
+            state: Some(self.state()),
+            ..Default::default()
+        };
+        plan(&spec, &host).expect("a plan")
     }
 
     pub(crate) fn shell(&self, name: &str, text: &str) -> ProcessPlan {
@@ -188,11 +254,21 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// Every test also shows that nothing outlives the follower.
+    /// Every test also shows that nothing is left of what need not outlive the follower, and ends
+    /// the rest.
     fn drop(&mut self) {
-        if let Some(launcher) = self.launcher.take()
-            && !std::thread::panicking()
-        {
+        if std::thread::panicking() {
+            drop(self.launcher.take());
+            // Their inits end with them.
+            return processes_in(self.root.path())
+                .iter()
+                .for_each(|(pid, _)| kill(*pid));
+        }
+        if let Some(launcher) = self.launcher.take() {
+            let mut end = Vec::new();
+            Request::End.encode(&mut end);
+            // A test may have killed it.
+            let _ = rustix::io::write(&launcher.socket, &end);
             launcher.stop().expect("the launcher ends");
             let left = processes_in(self.root.path());
             assert!(left.is_empty(), "left behind: {left:?}");
@@ -226,17 +302,21 @@ pub(crate) fn until_dead(pids: &[u32]) {
     });
 }
 
+pub(crate) fn kill(pid: u32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+        // It may have ended.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
 /// Processes whose working directory lies below `root`.
-fn processes_in(root: &std::path::Path) -> Vec<String> {
+fn processes_in(root: &std::path::Path) -> Vec<(u32, String)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter(|e| fs::read_link(e.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(root)))
-        .map(|e| {
-            format!(
-                "{:?}: {:?}",
-                e.file_name(),
-                fs::read_to_string(e.path().join("cmdline"))
-            )
+        .filter_map(|e| {
+            let command = fs::read_to_string(e.path().join("cmdline")).unwrap_or_default();
+            Some((e.file_name().to_str()?.parse().ok()?, command))
         })
         .collect()
 }

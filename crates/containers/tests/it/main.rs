@@ -4,4 +4,6 @@ mod kill;
 mod launch;
 mod launcher;
 mod message;
+mod outlive;
 mod plan;
+mod record;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tepui_containers::{
     message::{FRAME_BYTES_MAX, Frames, Malformed, Report, Request, SignalScope},
-    plan::{Identity, OnSupervisorDeath, ProcessPlan, RLimit, Stdio, Stream},
+    plan::{Identity, Keep, OnSupervisorDeath, ProcessPlan, RLimit, Stdio, Stream},
 };
 use tepui_model::container::{ContainerId, ExitStatus, LaunchStep};
 
@@ -33,7 +33,7 @@ prop_compose! {
         identity in prop::option::of((any::<u32>(), any::<u32>(), prop::collection::vec(any::<u32>(), 0..4))),
         limits in prop::collection::vec((any::<u8>(), any::<u64>(), any::<u64>()), 0..3),
         umask in any::<u32>(),
-        keep in any::<bool>(),
+        keep in prop::option::of([".{0,9}", ".{0,9}", ".{0,9}"]),
     ) -> ProcessPlan {
         let [candidates, argv, environment] = texts;
         let [input, output, error] = streams;
@@ -47,7 +47,14 @@ prop_compose! {
             identity: identity.map(|(uid, gid, groups)| Identity { uid, gid, groups }),
             rlimits: limits.into_iter().map(|(resource, soft, hard)| RLimit { resource, soft, hard }).collect(),
             umask,
-            on_supervisor_death: if keep { OnSupervisorDeath::KeepRunning } else { OnSupervisorDeath::Kill },
+            on_supervisor_death: match keep {
+                Some([name, directory, lock]) => OnSupervisorDeath::KeepRunning(Keep {
+                    name,
+                    directory: directory.into(),
+                    lock: lock.into(),
+                }),
+                None => OnSupervisorDeath::Kill,
+            },
         }
     }
 }
@@ -66,6 +73,11 @@ fn request() -> impl Strategy<Value = Request> {
             scope
         }),
         container().prop_map(|container| Request::Destroy { container }),
+        (container(), ".{0,20}").prop_map(|(container, directory)| Request::Adopt {
+            container,
+            directory: directory.into(),
+        }),
+        Just(Request::End),
     ]
 }
 

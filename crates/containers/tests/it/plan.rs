@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 use tepui_containers::plan::{
-    ARGUMENT_BYTES_MAX, DEFAULT_PATH, HostFacts, Identity, OnSupervisorDeath, PlanError,
+    ARGUMENT_BYTES_MAX, DEFAULT_PATH, HostFacts, Identity, Keep, OnSupervisorDeath, PlanError,
     ProcessPlan, RLimit, Stdio, Stream, plan,
 };
 use tepui_model::container::{ContainerId, LaunchSpec};
@@ -67,6 +67,7 @@ fn root() -> HostFacts {
     HostFacts {
         uid: 0,
         users: users.into(),
+        state: None,
     }
 }
 
@@ -97,6 +98,33 @@ fn shell_commands_run_in_the_shell() {
         on_supervisor_death: OnSupervisorDeath::Kill,
     };
     assert_eq!(made(&shell("echo hello")), expected);
+}
+
+#[test]
+fn what_outlives_the_follower_leaves_a_record_where_there_is_a_place_for_it() {
+    let mut spec = shell("exit 0");
+    spec.container = ContainerId::top("c").nested("n");
+    spec.outlives = Some("task".into());
+    assert_eq!(made(&spec).on_supervisor_death, OnSupervisorDeath::Kill);
+    let host = HostFacts {
+        state: Some("/state".into()),
+        ..root()
+    };
+    let keep = Keep {
+        name: "task".into(),
+        directory: "/state/c/containers/n".into(),
+        lock: "/state/lock".into(),
+    };
+    let kept = plan(&spec, &host).expect("a plan").on_supervisor_death;
+    assert_eq!(kept, OnSupervisorDeath::KeepRunning(keep));
+    spec.container = ContainerId::top("..");
+    assert!(
+        plan(&spec, &host).is_err(),
+        "a record must lie where it belongs"
+    );
+    spec.outlives = None;
+    let ends = plan(&spec, &host).expect("a plan").on_supervisor_death;
+    assert_eq!(ends, OnSupervisorDeath::Kill);
 }
 
 #[test]
