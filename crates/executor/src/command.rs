@@ -2,6 +2,7 @@
 //! (`src/launcher/executor.cpp`, `docs/running-workloads.md`).
 
 use crate::{
+    RecoveredTask,
     io::{Effects, ProbeId, ProbeOutcome},
     session::Session,
     task::{Place, Task},
@@ -177,14 +178,43 @@ impl Command {
             }
             return;
         }
-        let settings = &session.settings;
-        let place = Place {
-            container: settings.container.clone(),
-            names_container: false,
-            sandbox: settings.sandbox.clone(),
-            environment: settings.environment.iter().cloned().collect(),
+        let task = new_task(session, info);
+        self.start(session, task, effects);
+    }
+
+    /// Goes on with what an earlier follower's executor had. There is one task at most.
+    pub(crate) fn take_back(
+        &mut self,
+        session: &mut Session,
+        tasks: Vec<RecoveredTask>,
+        effects: &mut Effects,
+    ) {
+        let Some(recovered) = tasks.into_iter().next().filter(|_| self.task.is_none()) else {
+            return;
         };
-        let mut task = Task::new(info, place, settings.user.as_ref());
+        let RecoveredTask {
+            info,
+            state,
+            container,
+            ..
+        } = recovered;
+        let mut task = new_task(session, info);
+        task.recall(session, state, container.as_ref(), effects);
+        let event = match container {
+            Some(container) => container.event,
+            None if task.had_run() => ContainerEvent::Exited { status: None },
+            None => return self.start(session, task, effects),
+        };
+        self.phase = Phase::Running;
+        if !matches!(event, ContainerEvent::LaunchFailed { .. }) {
+            task.run(session, effects);
+        }
+        let container = task.container.clone();
+        self.task = Some(task);
+        self.container(session, &container, event, effects);
+    }
+
+    fn start(&mut self, session: &mut Session, mut task: Task, effects: &mut Effects) {
         self.phase = Phase::Launching;
         if task.info.command.as_ref().is_none_or(|c| c.value.is_none()) {
             self.task = Some(task);
@@ -198,12 +228,13 @@ impl Command {
         // The reference fetches before it starts an executor, so a framework hears nothing of a
         // task whose URIs cannot be fetched until it fails. The same here: where there is
         // something to fetch, TASK_STARTING waits for it.
-        if is_fetchless(&task.info) {
+        if is_fetchless(&task.info) && !task.had_started() {
             task.send_state(session, TaskState::TaskStarting, effects);
         }
         task.launch(
             task.info.container.clone(),
             session.settings.latest.clone(),
+            session,
             effects,
         );
         self.task = Some(task);
@@ -245,7 +276,7 @@ impl Command {
     }
 
     fn acknowledged(&mut self, session: &mut Session, uuid: &[u8], effects: &mut Effects) {
-        let Some(acknowledged) = session.acknowledged(uuid) else {
+        let Some(acknowledged) = session.acknowledged(uuid, effects) else {
             return;
         };
         let Some(task) = self
@@ -270,6 +301,7 @@ impl Command {
         let Some(task) = &mut self.task else { return };
         self.phase = Phase::Ended;
         task.stop(effects);
+        session.ended(&task.info.task_id, &task.container);
         let mut status = task.status(session, state);
         status.reason = reason.map(|r| r as i32);
         status.message = Some(message);
@@ -279,6 +311,17 @@ impl Command {
         task.send(session, status, effects);
         session.drain(ExitStatus::Code(1));
     }
+}
+
+fn new_task(session: &Session, info: v1::TaskInfo) -> Task {
+    let settings = &session.settings;
+    let place = Place {
+        container: settings.container.clone(),
+        names_container: false,
+        sandbox: settings.sandbox.clone(),
+        environment: settings.environment.iter().cloned().collect(),
+    };
+    Task::new(info, place, settings.user.as_ref())
 }
 
 fn is_fetchless(task: &v1::TaskInfo) -> bool {

@@ -5,11 +5,13 @@
 //! launched or have failed to, and when one fails or is killed the others are killed.
 
 use crate::{
+    RecoveredTask,
     io::{Effects, ProbeId, ProbeOutcome},
     session::Session,
     task::{KILL_GRACE_PERIOD, Place, Task},
 };
 use indexmap::IndexMap;
+use std::sync::Arc;
 use tepui_model::{
     TaskId, Time,
     container::{ContainerEvent, ContainerId, ExitStatus},
@@ -190,6 +192,39 @@ impl Group {
         self.exit_if_done(session, effects);
     }
 
+    /// Goes on with what an earlier follower's executor had. Groups come together as before: what has
+    /// ended there is dealt with once the rest of its group is up.
+    pub(crate) fn take_back(
+        &mut self,
+        session: &mut Session,
+        tasks: Vec<RecoveredTask>,
+        effects: &mut Effects,
+    ) {
+        let first = self.groups + 1;
+        let mut numbers: IndexMap<Arc<str>, u64> = IndexMap::new();
+        for recovered in tasks {
+            let id = TaskId::from(&recovered.info.task_id);
+            if self.members.contains_key(&id) {
+                continue;
+            }
+            let group = match recovered.group.clone() {
+                Some(name) => *numbers.entry(name).or_insert_with(|| {
+                    self.groups += 1;
+                    self.groups
+                }),
+                None => {
+                    self.groups += 1;
+                    self.groups
+                }
+            };
+            let member = take_back(session, recovered, group, effects);
+            self.members.insert(id, member);
+        }
+        for group in first..=self.groups {
+            self.settle(session, group, effects);
+        }
+    }
+
     /// When all of a group are up or have failed: say TASK_RUNNING for those that run, then deal
     /// with those that have ended meanwhile.
     fn settle(&mut self, session: &mut Session, group: u64, effects: &mut Effects) {
@@ -255,7 +290,7 @@ impl Group {
     }
 
     fn acknowledged(&mut self, session: &mut Session, uuid: &[u8], effects: &mut Effects) {
-        let Some(acknowledged) = session.acknowledged(uuid) else {
+        let Some(acknowledged) = session.acknowledged(uuid, effects) else {
             return;
         };
         if let Some(member) = self.members.get_mut(acknowledged.task.value.as_str()) {
@@ -269,6 +304,7 @@ impl Group {
             return;
         };
         member.task.stop(effects);
+        session.ended(&member.task.info.task_id, &member.task.container);
         let (state, reason, message) = outcome(&member.task, end);
         let mut status = member.task.status(session, state);
         status.reason = reason.map(|r| r as i32);
@@ -315,9 +351,46 @@ impl Member {
 
 fn start(session: &mut Session, info: v1::TaskInfo, group: u64, effects: &mut Effects) -> Member {
     let container = session.nested_container();
+    launch(session, new_task(session, info, container), group, effects)
+}
+
+/// A task of an earlier follower's executor, with its container if it ever had one.
+fn take_back(
+    session: &mut Session,
+    recovered: RecoveredTask,
+    group: u64,
+    effects: &mut Effects,
+) -> Member {
+    let RecoveredTask {
+        info,
+        state,
+        container,
+        ..
+    } = recovered;
+    let id = match &container {
+        Some(container) => container.id.clone(),
+        None => session.nested_container(),
+    };
+    let mut task = new_task(session, info, id);
+    task.recall(session, state, container.as_ref(), effects);
+    let end = match container.map(|container| container.event) {
+        None if task.had_run() => Some(End::Exited(None)),
+        None => return launch(session, task, group, effects),
+        Some(ContainerEvent::Launched { .. }) => None,
+        Some(ContainerEvent::LaunchFailed { message, .. }) => Some(End::LaunchFailed(message)),
+        Some(ContainerEvent::Exited { status }) => Some(End::Exited(status)),
+    };
+    Member {
+        task,
+        group,
+        stage: Stage::Waiting(end),
+        group_killed: false,
+    }
+}
+
+fn new_task(session: &Session, info: v1::TaskInfo, container: ContainerId) -> Task {
     let settings = &session.settings;
     let sandbox = settings.sandbox.join("containers").join(&*container.value);
-    let link = settings.sandbox.join("tasks").join(&info.task_id.value);
     let mut environment: IndexMap<String, String> = settings.environment.iter().cloned().collect();
     environment.insert(
         "MESOS_SANDBOX".to_owned(),
@@ -329,9 +402,16 @@ fn start(session: &mut Session, info: v1::TaskInfo, group: u64, effects: &mut Ef
         container,
         sandbox,
     };
-    let mut task = Task::new(info, place, settings.user.as_ref());
-    task.send_state(session, TaskState::TaskStarting, effects);
-    task.launch(container_info(&task.info), Some(link), effects);
+    Task::new(info, place, settings.user.as_ref())
+}
+
+fn launch(session: &mut Session, mut task: Task, group: u64, effects: &mut Effects) -> Member {
+    let tasks = session.settings.sandbox.join("tasks");
+    let link = tasks.join(&task.info.task_id.value);
+    if !task.had_started() {
+        task.send_state(session, TaskState::TaskStarting, effects);
+    }
+    task.launch(container_info(&task.info), Some(link), session, effects);
     Member {
         task,
         group,

@@ -96,6 +96,12 @@ pub enum Effect {
         /// Which.
         container: ContainerId,
     },
+    /// The end of a container that outlives its follower was taken over: nothing needs to be kept of
+    /// it. Only with [`Settings::outlives`](crate::Settings::outlives).
+    Forget {
+        /// Which.
+        container: ContainerId,
+    },
     /// Carry out a check; answered with [`Input::Probed`].
     Probe {
         /// Names it.

@@ -9,6 +9,9 @@
 //! Call order: [`Executor::handle`] with [`Input::Connected`] once the follower listens, then with
 //! whatever happens; [`Executor::next_deadline`] after each call says when to send [`Input::Tick`].
 //! After [`io::Effect::Exit`] nothing more comes out.
+//!
+//! The containers of tasks may outlive the follower, and the executors in it. A new one is then told
+//! what there was ([`Executor::recovered`]) and goes on.
 
 mod checks;
 mod command;
@@ -18,8 +21,12 @@ mod session;
 mod task;
 
 use io::{Effects, Input};
-use std::{path::PathBuf, time::Duration};
-use tepui_model::{ExecutorId, FrameworkId, Rng, Time, container::ContainerId};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tepui_model::{
+    ExecutorId, FrameworkId, Rng, Time,
+    container::{ContainerEvent, ContainerId},
+};
+use tepui_protocol::v1::{self, TaskState, executor::event};
 
 /// What an executor is told about itself when it starts.
 #[derive(Clone, Debug)]
@@ -40,6 +47,34 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// How long the follower waits after SHUTDOWN before it kills (`--executor_shutdown_grace_period`).
     pub shutdown_grace_period: Duration,
+    /// Its tasks go on when the follower ends; see [`Executor::recovered`].
+    pub outlives: bool,
+}
+
+/// A task of an executor that ran in an earlier follower.
+#[derive(Clone, Debug)]
+pub struct RecoveredTask {
+    /// As it was launched.
+    pub info: v1::TaskInfo,
+    /// Tasks of a group have the same.
+    pub group: Option<Arc<str>>,
+    /// The last state that its follower has made durable. `None`: it had heard nothing yet.
+    pub state: Option<TaskState>,
+    /// What is known of its container. `None`: there never was one.
+    pub container: Option<RecoveredContainer>,
+}
+
+/// The container of a [`RecoveredTask`].
+#[derive(Clone, Debug)]
+pub struct RecoveredContainer {
+    /// Which.
+    pub id: ContainerId,
+    /// `Launched`: it runs. Otherwise how it ended.
+    pub event: ContainerEvent,
+    /// Its end had begun: it was signalled or destroyed.
+    pub told: bool,
+    /// Time since its command was started.
+    pub running_for: Duration,
 }
 
 /// One built-in executor.
@@ -47,6 +82,8 @@ pub struct Settings {
 pub struct Executor {
     session: session::Session,
     kind: Kind,
+    /// What it is to take back once it is subscribed.
+    recovered: Vec<RecoveredTask>,
 }
 
 #[derive(Debug)]
@@ -61,6 +98,7 @@ impl Executor {
         Self {
             session: session::Session::new(settings, rng),
             kind: Kind::Command(command::Command::default()),
+            recovered: Vec::new(),
         }
     }
 
@@ -69,12 +107,26 @@ impl Executor {
         Self {
             session: session::Session::new(settings, rng),
             kind: Kind::Group(group::Group::default()),
+            recovered: Vec::new(),
         }
+    }
+
+    /// Has it take back, once it is subscribed, what an executor of the same kind ran in an earlier
+    /// follower: tasks that run go on, tasks that have ended are reported, tasks that never started
+    /// are launched. The last state of none of them may be terminal.
+    ///
+    /// Comes before the first [`Self::handle`].
+    pub fn recovered(&mut self, tasks: Vec<RecoveredTask>) {
+        self.recovered = tasks;
     }
 
     /// Applies one input. Never blocks, never reads a clock.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Effects) {
-        let Self { session, kind } = self;
+        let Self {
+            session,
+            kind,
+            recovered,
+        } = self;
         if session.exited() {
             return;
         }
@@ -82,9 +134,19 @@ impl Executor {
         match input {
             Input::Connected => session.connected(kind.unacknowledged_tasks(), effects),
             Input::Tick => {}
-            Input::Event(event) => kind.event(session, *event, effects),
+            Input::Event(event) => {
+                let subscribed = event.r#type() == event::Type::Subscribed;
+                kind.event(session, *event, effects);
+                if subscribed && !recovered.is_empty() {
+                    kind.take_back(session, std::mem::take(recovered), effects);
+                }
+            }
             Input::Container { container, event } => {
-                kind.container(session, &container, event, effects)
+                let waiting = recovered.iter_mut().filter_map(|t| t.container.as_mut());
+                match waiting.into_iter().find(|c| c.id == container) {
+                    Some(waiting) => waiting.event = event,
+                    None => kind.container(session, &container, event, effects),
+                }
             }
             Input::Probed { probe, outcome } => kind.probed(session, probe, outcome, effects),
         }
@@ -112,10 +174,14 @@ impl Executor {
 
     /// Containers that this executor started and that have not ended.
     pub fn containers(&self) -> Vec<ContainerId> {
-        match &self.kind {
+        let mut containers = match &self.kind {
             Kind::Command(command) => command.containers(),
             Kind::Group(group) => group.containers(),
-        }
+        };
+        let waiting = self.recovered.iter().filter_map(|t| t.container.as_ref());
+        let run = waiting.filter(|c| matches!(c.event, ContainerEvent::Launched { .. }));
+        containers.extend(run.map(|c| c.id.clone()));
+        containers
     }
 
     /// Panics if an invariant is broken; tests and simulations call it after every step.
@@ -131,7 +197,7 @@ impl Kind {
     fn event(
         &mut self,
         session: &mut session::Session,
-        event: tepui_protocol::v1::executor::Event,
+        event: v1::executor::Event,
         effects: &mut Effects,
     ) {
         match self {
@@ -140,11 +206,23 @@ impl Kind {
         }
     }
 
+    fn take_back(
+        &mut self,
+        session: &mut session::Session,
+        tasks: Vec<RecoveredTask>,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Kind::Command(command) => command.take_back(session, tasks, effects),
+            Kind::Group(group) => group.take_back(session, tasks, effects),
+        }
+    }
+
     fn container(
         &mut self,
         session: &mut session::Session,
         container: &ContainerId,
-        event: tepui_model::container::ContainerEvent,
+        event: ContainerEvent,
         effects: &mut Effects,
     ) {
         match self {
@@ -174,7 +252,7 @@ impl Kind {
     }
 
     /// Tasks that the follower may not have heard of yet, for SUBSCRIBE.
-    fn unacknowledged_tasks(&self) -> Vec<tepui_protocol::v1::TaskInfo> {
+    fn unacknowledged_tasks(&self) -> Vec<v1::TaskInfo> {
         match self {
             Kind::Command(command) => command.unacknowledged_tasks(),
             Kind::Group(group) => group.unacknowledged_tasks(),

@@ -37,6 +37,9 @@ pub(crate) struct Session {
     sees_killing: bool,
     /// In the order sent, by UUID.
     updates: IndexMap<Vec<u8>, call::Update>,
+    /// Containers of tasks whose end is not acknowledged yet, if they outlive the follower; by the
+    /// task's id.
+    ended: IndexMap<String, ContainerId>,
     /// All tasks have ended; when the wait for acknowledgements is over, and the status to exit with then.
     draining: Option<(Time, ExitStatus)>,
     exited: bool,
@@ -67,6 +70,7 @@ impl Session {
             agent: None,
             sees_killing: false,
             updates: IndexMap::new(),
+            ended: IndexMap::new(),
             draining: None,
             exited: false,
             probes: 0,
@@ -178,13 +182,28 @@ impl Session {
         status
     }
 
-    /// The follower has taken an update. `None`: it was none of ours, or a repetition.
-    pub(crate) fn acknowledged(&mut self, uuid: &[u8]) -> Option<Acknowledged> {
+    /// The follower has taken an update, durably. `None`: it was none of ours, or a repetition.
+    pub(crate) fn acknowledged(
+        &mut self,
+        uuid: &[u8],
+        effects: &mut Effects,
+    ) -> Option<Acknowledged> {
         let status = self.updates.shift_remove(uuid)?.status;
+        let terminal = is_terminal(status.state);
+        if terminal && let Some(container) = self.ended.shift_remove(&status.task_id.value) {
+            effects.push(Effect::Forget { container });
+        }
         Some(Acknowledged {
-            terminal: is_terminal(status.state),
+            terminal,
             task: status.task_id,
         })
+    }
+
+    /// This task is over, and so is its container, which is to be forgotten once that is taken over.
+    pub(crate) fn ended(&mut self, task: &v1::TaskId, container: &ContainerId) {
+        if self.settings.outlives {
+            self.ended.insert(task.value.clone(), container.clone());
+        }
     }
 
     pub(crate) fn all_acknowledged(&self) -> bool {

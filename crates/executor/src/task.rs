@@ -1,6 +1,7 @@
 //! One task in one container: launch, checks, deadlines, kill and the end. Both executors use it.
 
 use crate::{
+    RecoveredContainer,
     checks::{Check, Health, Prober, empty_status},
     io::{Effect, Effects, Probe, ProbeId, ProbeOutcome},
     session::Session,
@@ -9,7 +10,7 @@ use indexmap::IndexMap;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tepui_model::{
     Time,
-    container::{ContainerId, ExitStatus, LaunchSpec},
+    container::{ContainerEvent, ContainerId, ExitStatus, LaunchSpec},
 };
 use tepui_protocol::v1::{self, TaskState, task_status::Reason};
 
@@ -37,6 +38,10 @@ pub(crate) struct Task {
     /// Killed because it ran longer than it may.
     overtime: bool,
     completion: Option<Time>,
+    /// Its last state that is durable, if it ran in an earlier follower.
+    known: Option<TaskState>,
+    /// How long it ran there.
+    running_for: Duration,
     check: Option<Check>,
     health: Option<Health>,
     /// What was last sent about it; check results are added to it.
@@ -92,6 +97,8 @@ impl Task {
             killing: None,
             overtime: false,
             completion: None,
+            known: None,
+            running_for: Duration::ZERO,
             check: None,
             health: None,
             last: None,
@@ -108,6 +115,7 @@ impl Task {
         &self,
         container_info: Option<v1::ContainerInfo>,
         link: Option<PathBuf>,
+        session: &Session,
         out: &mut Effects,
     ) {
         let command = self.info.command.clone().unwrap_or_default();
@@ -121,7 +129,10 @@ impl Task {
             environment: self.environment.clone(),
             container_info: container_info.map(Arc::new),
             resources: self.info.resources.clone().into(),
-            outlives: None,
+            outlives: session
+                .settings
+                .outlives
+                .then(|| self.info.task_id.value.as_str().into()),
         })));
     }
 
@@ -177,7 +188,7 @@ impl Task {
         self.completion = u64::try_from(limit)
             .ok()
             .filter(|n| *n > 0)
-            .map(|n| now + Duration::from_nanos(n));
+            .map(|n| now + Duration::from_nanos(n).saturating_sub(self.running_for));
         self.check = self
             .info
             .check
@@ -188,7 +199,56 @@ impl Task {
             .health_check
             .as_ref()
             .and_then(|info| Health::new(info, now));
-        self.send_state(session, TaskState::TaskRunning, effects);
+        if self.known != Some(TaskState::TaskRunning) {
+            self.send_state(session, TaskState::TaskRunning, effects);
+        }
+    }
+
+    /// What was known of it before a restart. If its end had begun, and it still runs, it is begun
+    /// again: with the whole grace period, since nobody knows how much of it is over.
+    pub(crate) fn recall(
+        &mut self,
+        session: &mut Session,
+        state: Option<TaskState>,
+        container: Option<&RecoveredContainer>,
+        effects: &mut Effects,
+    ) {
+        self.known = state;
+        self.acknowledged = state.is_some();
+        let Some(container) = container else { return };
+        self.running_for = container.running_for;
+        if !container.told && state != Some(TaskState::TaskKilling) {
+            return;
+        }
+        let limit = self.info.max_completion_time.as_ref();
+        let limit = limit.and_then(|d| u64::try_from(d.nanoseconds).ok());
+        self.overtime = state != Some(TaskState::TaskKilling)
+            && limit.is_some_and(|n| n > 0 && Duration::from_nanos(n) <= container.running_for);
+        if matches!(container.event, ContainerEvent::Launched { .. }) {
+            self.running = true;
+            let grace = if self.overtime {
+                Duration::ZERO
+            } else {
+                self.grace_period(None)
+            };
+            self.kill(session, grace, effects);
+        } else {
+            self.killing = Some(Killing {
+                since: session.now,
+                escalate: None,
+            });
+        }
+    }
+
+    /// Whether it was launched before a restart, as far as its follower knew.
+    pub(crate) fn had_run(&self) -> bool {
+        let early = [TaskState::TaskStaging, TaskState::TaskStarting];
+        self.known.is_some_and(|state| !early.contains(&state))
+    }
+
+    /// Whether TASK_STARTING was sent before a restart.
+    pub(crate) fn had_started(&self) -> bool {
+        self.known.is_some_and(|s| s != TaskState::TaskStaging)
     }
 
     /// Kill policy of the KILL event, then the task's, then the default.
@@ -220,7 +280,8 @@ impl Task {
             });
             return;
         }
-        if session.sees_killing() && !self.overtime {
+        let told = self.known == Some(TaskState::TaskKilling);
+        if session.sees_killing() && !self.overtime && !told {
             self.send_state(session, TaskState::TaskKilling, effects);
         }
         effects.push(Effect::Signal {

@@ -21,6 +21,7 @@ pub(crate) struct Harness {
     pub(crate) launches: Vec<LaunchSpec>,
     pub(crate) signals: Vec<(ContainerId, i32)>,
     pub(crate) destroys: Vec<ContainerId>,
+    pub(crate) forgotten: Vec<ContainerId>,
     pub(crate) probes: Vec<(ProbeId, Probe, Duration)>,
     pub(crate) cancelled: Vec<ProbeId>,
     pub(crate) calls: Vec<Call>,
@@ -41,6 +42,7 @@ fn settings() -> Settings {
             ("MESOS_SANDBOX".to_owned(), "/sandbox".to_owned()),
         ],
         shutdown_grace_period: Duration::from_secs(5),
+        outlives: true,
     }
 }
 
@@ -60,6 +62,7 @@ impl Harness {
             launches: Vec::new(),
             signals: Vec::new(),
             destroys: Vec::new(),
+            forgotten: Vec::new(),
             probes: Vec::new(),
             cancelled: Vec::new(),
             calls: Vec::new(),
@@ -116,6 +119,7 @@ impl Harness {
                 Effect::Launch(spec) => self.launches.push(*spec),
                 Effect::Signal { container, signal } => self.signals.push((container, signal)),
                 Effect::Destroy { container } => self.destroys.push(container),
+                Effect::Forget { container } => self.forgotten.push(container),
                 Effect::Probe { id, probe, timeout } => self.probes.push((id, probe, timeout)),
                 Effect::CancelProbe { id } => self.cancelled.push(id),
                 Effect::Exit(status) => self.exit = Some(status),
