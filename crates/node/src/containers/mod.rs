@@ -5,6 +5,10 @@
 //! beside it (user looked up, plan made, sandbox made, URIs fetched) and only then handed to the
 //! launcher. Everything that was asked to launch ends in exactly one `LaunchFailed` or `Exited`.
 
+//!
+//! Some outlive the follower ([`LaunchSpec::outlives`]): their records lie in the state directory,
+//! and [`Containers::recover`] of the next follower says what became of them.
+
 mod prepare;
 mod supervisor;
 
@@ -12,13 +16,14 @@ pub use prepare::{SANDBOX_MODE, make_sandbox};
 
 use crate::fetcher::Fetcher;
 use rustc_hash::FxHashMap;
+use std::time::Duration;
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tepui_containers::linux::{self, Launcher, Usage};
-use tepui_model::container::{ContainerEvent, ContainerId, LaunchSpec};
+use tepui_containers::linux::{self, Found, Launcher, Usage};
+use tepui_model::container::{ContainerEvent, ContainerId, ExitStatus, LaunchSpec, LaunchStep};
 use tokio::sync::{mpsc, oneshot};
 
 /// What comes back.
@@ -33,16 +38,62 @@ pub enum News {
     },
     /// A sandbox exists from now on.
     SandboxMade(PathBuf),
-    /// The launcher is gone, and all containers with it: each has been reported as exited.
+    /// The launcher is gone, and all containers with it: each has been reported as exited, but for
+    /// those that outlive it, of which nothing is said.
     LauncherGone,
 }
 
+/// A container of an earlier follower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredContainer {
+    /// Which.
+    pub id: ContainerId,
+    /// What it was launched with as [`LaunchSpec::outlives`]. Empty if its record is damaged; then it
+    /// was ended.
+    pub name: String,
+    /// What became of it.
+    pub fate: Fate,
+    /// Its follower had begun to end it: sent a signal, or told it to be destroyed.
+    pub told: bool,
+    /// Time since its command was started; nothing unless it runs.
+    pub running_for: Duration,
+}
+
+/// What became of a container whose follower ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs, and is ours again: there will be news of its end.
+    Running {
+        /// Process id of its command.
+        pid: u32,
+    },
+    /// It is over, and there will be no news of it. `None`: nobody knows how it ended.
+    Exited(Option<ExitStatus>),
+    /// Its command could not be started; there will be no news of it.
+    Failed(LaunchStep, String),
+}
+
+impl Fate {
+    /// The news there would have been.
+    pub fn event(&self) -> ContainerEvent {
+        match self {
+            Self::Running { pid } => ContainerEvent::Launched { pid: *pid },
+            Self::Exited(status) => ContainerEvent::Exited { status: *status },
+            Self::Failed(step, message) => ContainerEvent::LaunchFailed {
+                step: *step,
+                message: message.clone(),
+            },
+        }
+    }
+}
+
 /// The containers of a node. Clones share them. Dropping all of them ends the launcher and with it
-/// every container.
+/// every container that does not outlive it.
 #[derive(Clone)]
 pub struct Containers {
     orders: mpsc::UnboundedSender<Order>,
     inits: Inits,
+    state: Option<Arc<Path>>,
 }
 
 /// Tells when no container and no launcher is left.
@@ -64,23 +115,91 @@ enum Order {
     Launch(Box<LaunchSpec>),
     Signal { container: ContainerId, signal: i32 },
     Destroy { container: ContainerId },
+    Adopt(Box<Found>),
+    Forget { container: ContainerId },
+    Discard { container: ContainerId },
+    EndAll,
 }
 
 impl Containers {
     /// Takes over a launcher. `news` must not block. The other result tells when all is over: after
     /// the last clone of the first was dropped.
+    ///
+    /// Records of containers that outlive this process are kept below `state`; without it none does.
     pub fn start(
         launcher: Launcher,
         fetcher: Fetcher,
+        state: Option<PathBuf>,
         news: impl Fn(News) + Send + Sync + 'static,
     ) -> io::Result<(Self, ContainersEnd)> {
         let (orders, queue) = mpsc::unbounded_channel();
         let inits = Inits::default();
-        let supervisor =
-            supervisor::Supervisor::new(launcher, fetcher, inits.clone(), Box::new(news))?;
+        let state: Option<Arc<Path>> = state.map(Into::into);
+        let supervisor = supervisor::Supervisor::new(
+            launcher,
+            fetcher,
+            inits.clone(),
+            state.clone(),
+            Box::new(news),
+        )?;
         let (ended, end) = oneshot::channel();
         tokio::spawn(supervisor.run(queue, ended));
-        Ok((Self { orders, inits }, ContainersEnd(end)))
+        let containers = Self {
+            orders,
+            inits,
+            state,
+        };
+        Ok((containers, ContainersEnd(end)))
+    }
+
+    /// What an earlier follower left in the state directory. Those that run are taken over. Call it
+    /// before launching anything, and once.
+    ///
+    /// Waits until the earlier launcher is gone; fails if that takes too long, since then another
+    /// follower may be using the directory.
+    pub async fn recover(&self) -> io::Result<Vec<RecoveredContainer>> {
+        let Some(state) = self.state.clone() else {
+            return Ok(Vec::new());
+        };
+        let found = tokio::task::spawn_blocking(move || linux::recover(&state)).await??;
+        let recovered = found.into_iter().map(|found| self.take_back(found));
+        Ok(recovered.collect())
+    }
+
+    fn take_back(&self, found: Found) -> RecoveredContainer {
+        let fate = match found.fate.clone() {
+            linux::Fate::Running { pid, .. } => Fate::Running { pid },
+            linux::Fate::Exited(status) => Fate::Exited(status),
+            linux::Fate::Failed(step, message) => Fate::Failed(step, message),
+        };
+        let recovered = RecoveredContainer {
+            id: found.container.clone(),
+            name: found.name.clone(),
+            fate,
+            told: found.told,
+            running_for: found.running_for,
+        };
+        if matches!(recovered.fate, Fate::Running { .. }) {
+            self.order(Order::Adopt(Box::new(found)));
+        }
+        recovered
+    }
+
+    /// The end of a container has been taken over durably: removes its record, and those of the ones
+    /// nested in it. Nothing to do for containers that have none.
+    pub fn forget(&self, container: ContainerId) {
+        self.order(Order::Forget { container });
+    }
+
+    /// For one from [`Self::recover`] that nobody wants: kills it, if it runs, and those nested in
+    /// it, and removes their records when they are gone. There is no news of it.
+    pub fn discard(&self, container: ContainerId) {
+        self.order(Order::Discard { container });
+    }
+
+    /// From now on nothing outlives this process: its end ends every container.
+    pub fn end_all_at_the_end(&self) {
+        self.order(Order::EndAll);
     }
 
     /// Starts a container.

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tepui_containers::{
     linux,
@@ -23,12 +24,13 @@ pub(super) type Failed = (LaunchStep, String);
 pub(super) async fn prepare(
     spec: Box<LaunchSpec>,
     fetcher: Fetcher,
+    state: Option<Arc<Path>>,
     cancel: watch::Receiver<bool>,
     made: impl FnOnce(PathBuf) + Send,
 ) -> Result<Box<ProcessPlan>, Failed> {
     let container = spec.container.clone();
     let (sandbox, uris) = (spec.sandbox.clone(), spec.uris.clone());
-    let planned = tokio::task::spawn_blocking(move || plan_and_make(&spec)).await;
+    let planned = tokio::task::spawn_blocking(move || plan_and_make(&spec, state)).await;
     let plan = planned.map_err(|_| (LaunchStep::Start, "The agent is stopping".to_owned()))??;
     made(sandbox.clone());
     if !uris.is_empty() {
@@ -53,10 +55,11 @@ fn fetch_failed(container: &ContainerId, cause: &str) -> String {
     format!("Failed to fetch all URIs for container '{container}': {cause}")
 }
 
-fn plan_and_make(spec: &LaunchSpec) -> Result<Box<ProcessPlan>, Failed> {
+fn plan_and_make(spec: &LaunchSpec, state: Option<Arc<Path>>) -> Result<Box<ProcessPlan>, Failed> {
     let start = |text: String| (LaunchStep::Start, text);
-    let host = linux::host_facts(spec.user.as_deref())
+    let mut host = linux::host_facts(spec.user.as_deref())
         .map_err(|e| start(format!("Failed to look up a user: {e}")))?;
+    host.state = state.map(|state| state.to_path_buf());
     let plan = plan(spec, &host).map_err(|error| start(error.to_string()))?;
     make_sandbox_for(
         &spec.sandbox,
@@ -75,7 +78,7 @@ fn plan_and_make(spec: &LaunchSpec) -> Result<Box<ProcessPlan>, Failed> {
 
 /// Makes a sandbox for a user by name, and points a link at it.
 pub fn make_sandbox(sandbox: &Path, user: Option<&str>, latest: Option<&Path>) -> io::Result<()> {
-    let HostFacts { uid, users } = linux::host_facts(user)?;
+    let HostFacts { uid, users, .. } = linux::host_facts(user)?;
     // Only root can give it away; everybody else owns what they make.
     let identity = users.into_values().flatten().next().filter(|_| uid == 0);
     make_sandbox_for(sandbox, identity.as_ref(), latest)

@@ -5,12 +5,12 @@ use super::{
     prepare::{Failed, prepare},
 };
 use crate::fetcher::Fetcher;
-use rustc_hash::FxHashMap;
-use std::{io, os::unix::net::UnixStream as StdUnixStream, sync::Arc};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{io, os::unix::net::UnixStream as StdUnixStream, path::Path, sync::Arc, time::Duration};
 use tepui_containers::{
-    linux::Launcher,
+    linux::{self, Fate, Found, Launcher},
     message::{Frames, Report, Request, SignalScope},
-    plan::ProcessPlan,
+    plan::{OnSupervisorDeath, ProcessPlan},
 };
 use tepui_model::container::{ContainerEvent, ContainerId, LaunchSpec, LaunchStep};
 use tokio::{
@@ -21,6 +21,8 @@ use tokio::{
 
 /// Bytes read from the launcher at a time.
 const READ_BYTES: usize = 64 << 10;
+/// How long the launcher may take to read what it is told last.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Supervisor {
     socket: UnixStream,
@@ -31,6 +33,12 @@ pub(super) struct Supervisor {
     inits: Inits,
     news: Arc<dyn Fn(News) + Send + Sync>,
     stages: FxHashMap<ContainerId, Stage>,
+    /// Where records are.
+    state: Option<Arc<Path>>,
+    /// Nobody is to hear of these; their records go when they are gone.
+    discarded: FxHashSet<ContainerId>,
+    /// What outlives others ends with this process as well.
+    end_all: bool,
     prepared: (
         mpsc::UnboundedSender<Prepared>,
         mpsc::UnboundedReceiver<Prepared>,
@@ -45,7 +53,10 @@ enum Stage {
         cancel: watch::Sender<bool>,
     },
     /// The launcher has it, whether or not it has said so.
-    Launched,
+    Launched {
+        /// It outlives the launcher.
+        kept: bool,
+    },
 }
 
 struct Prepared {
@@ -58,6 +69,7 @@ impl Supervisor {
         launcher: Launcher,
         fetcher: Fetcher,
         inits: Inits,
+        state: Option<Arc<Path>>,
         news: Box<dyn Fn(News) + Send + Sync>,
     ) -> io::Result<Self> {
         let socket = StdUnixStream::from(launcher.socket);
@@ -70,13 +82,17 @@ impl Supervisor {
             inits,
             news: news.into(),
             stages: FxHashMap::default(),
+            state,
+            discarded: FxHashSet::default(),
+            end_all: false,
             prepared: mpsc::unbounded_channel(),
             alive: true,
             launcher_pid: launcher.pid,
         })
     }
 
-    /// Runs until nobody holds the containers any more; then ends all of them and their launcher.
+    /// Runs until nobody holds the containers any more; then ends all that do not outlive it, and
+    /// their launcher.
     pub(super) async fn run(
         mut self,
         orders: mpsc::UnboundedReceiver<Order>,
@@ -86,6 +102,13 @@ impl Supervisor {
         for stage in self.stages.values() {
             if let Stage::Preparing { cancel } = stage {
                 cancel.send_replace(true);
+            }
+        }
+        if self.end_all && self.alive {
+            Request::End.encode(&mut self.outgoing);
+            let said = tokio::time::timeout(END_TIMEOUT, self.say()).await;
+            if !matches!(said, Ok(Ok(()))) {
+                tracing::warn!("some containers may outlive this process");
             }
         }
         let pid = self.launcher_pid;
@@ -130,7 +153,7 @@ impl Supervisor {
         match order {
             Order::Launch(spec) => self.launch(spec),
             Order::Signal { container, signal } => {
-                if matches!(self.stages.get(&container), Some(Stage::Launched)) {
+                if matches!(self.stages.get(&container), Some(Stage::Launched { .. })) {
                     self.request(&Request::Signal {
                         container,
                         signal,
@@ -139,7 +162,54 @@ impl Supervisor {
                 }
             }
             Order::Destroy { container } => self.destroy(&container),
+            Order::Adopt(found) => self.adopt(&found),
+            Order::Forget { container } => self.forget(container),
+            Order::Discard { container } => self.discard(container),
+            Order::EndAll => self.end_all = true,
         }
+    }
+
+    fn adopt(&mut self, found: &Found) {
+        if let Fate::Running { init, .. } = found.fate {
+            lock(&self.inits).insert(found.container.clone(), init);
+        }
+        let container = found.container.clone();
+        self.stages
+            .insert(container, Stage::Launched { kept: true });
+        self.request(&found.adoption());
+    }
+
+    fn forget(&self, container: ContainerId) {
+        if let Some(state) = self.state.clone() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = linux::forget(&state, &container) {
+                    tracing::warn!(%error, %container, "cannot remove the record of a container");
+                }
+            });
+        }
+    }
+
+    fn discard(&mut self, container: ContainerId) {
+        let running: Vec<ContainerId> = self
+            .stages
+            .keys()
+            .filter(|id| is_within(id, &container))
+            .cloned()
+            .collect();
+        if running.is_empty() {
+            return self.forget(container);
+        }
+        self.discarded.extend(running);
+        self.destroy(&container);
+    }
+
+    /// Waits until the launcher has taken every request.
+    async fn say(&mut self) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            self.socket.writable().await?;
+            self.write()?;
+        }
+        Ok(())
     }
 
     fn launch(&mut self, spec: Box<LaunchSpec>) {
@@ -152,14 +222,15 @@ impl Supervisor {
         let (cancel, cancelled) = watch::channel(false);
         self.stages
             .insert(container.clone(), Stage::Preparing { cancel });
-        let (fetcher, news, done) = (
+        let (fetcher, news, done, state) = (
             self.fetcher.clone(),
             self.news.clone(),
             self.prepared.0.clone(),
+            self.state.clone(),
         );
         tokio::spawn(async move {
             let made = move |sandbox| news(News::SandboxMade(sandbox));
-            let result = prepare(spec, fetcher, cancelled, made).await;
+            let result = prepare(spec, fetcher, state, cancelled, made).await;
             // An error means that the supervisor stopped.
             let _ = done.send(Prepared { container, result });
         });
@@ -190,7 +261,8 @@ impl Supervisor {
                 );
             }
             Ok(plan) => {
-                self.stages.insert(container, Stage::Launched);
+                let kept = matches!(plan.on_supervisor_death, OnSupervisorDeath::KeepRunning(_));
+                self.stages.insert(container, Stage::Launched { kept });
                 self.request(&Request::Launch(plan));
             }
             Err(failed) => self.failed(container, failed),
@@ -209,7 +281,7 @@ impl Supervisor {
                     tracing::debug!(container = %id, "cancelling a launch");
                     cancel.send_replace(true);
                 }
-                Stage::Launched => launched = true,
+                Stage::Launched { .. } => launched = true,
             }
         }
         // The launcher ends those nested in it as well.
@@ -285,18 +357,23 @@ impl Supervisor {
                 lock(&self.inits).remove(&container);
                 self.stages.remove(&container);
             }
-            (self.news)(News::Container { container, event });
+            if self.discarded.remove(&container) {
+                self.forget(container);
+            } else {
+                (self.news)(News::Container { container, event });
+            }
         }
         Ok(())
     }
 
-    /// Without the launcher nothing runs and nothing can be started.
+    /// Without the launcher nothing can be started, and nothing runs but what outlives it: of that
+    /// nothing is said, since nothing is known. The next follower will.
     fn launcher_gone(&mut self, error: &io::Error) {
         tracing::error!(%error, "the launcher of containers is gone");
         self.alive = false;
         self.outgoing.clear();
         lock(&self.inits).clear();
-        let launched = |stage: &Stage| matches!(stage, Stage::Launched);
+        let launched = |stage: &Stage| matches!(stage, Stage::Launched { kept: false });
         let gone: Vec<_> = self
             .stages
             .iter()

@@ -344,8 +344,7 @@ impl CoreLoop {
                 self.locals.destroy(&container, &mut self.inputs);
             }
             Effect::Destroy { container } => self.containers.destroy(container),
-            // Nothing is kept of containers yet.
-            Effect::Forget { .. } => {}
+            Effect::Forget { container } => self.containers.forget(container),
             Effect::Signal { container, signal } => self.containers.signal(container, signal),
             Effect::Remove { path } => self.remove(path),
             Effect::Attach { path, name } => self.attach(path, name),

@@ -5,19 +5,19 @@
 //! ended and nothing that it started runs any more.
 
 use super::{core_loop::Inner, probes::Prober};
-use crate::containers::Containers;
+use crate::containers::{Containers, Fate, RecoveredContainer};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::BTreeSet, time::Duration};
 use tepui_executor::{
-    Executor, Settings,
+    Executor, RecoveredContainer as TasksContainer, RecoveredTask, Settings,
     io::{Effect, Effects, Input, Probe, ProbeId, ProbeOutcome},
 };
-use tepui_follower::io::{Input as FollowerInput, LocalExecutor};
+use tepui_follower::io::{Input as FollowerInput, LocalExecutor, LocalTask};
 use tepui_model::{
     ExecutorId, FrameworkId, Rng, Time,
     container::{ContainerEvent, ContainerId, ExitStatus},
 };
-use tepui_protocol::v1::executor_info::Type;
+use tepui_protocol::v1::{TaskState, executor_info::Type};
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 
 const SIGKILL: i32 = 9;
@@ -27,6 +27,8 @@ pub(super) struct Locals {
     executors: FxHashMap<ContainerId, Local>,
     owners: FxHashMap<ContainerId, Owner>,
     timers: BTreeSet<(Time, ContainerId)>,
+    /// Containers of an earlier follower that no executor has taken back yet.
+    found: Vec<RecoveredContainer>,
     rng: Rng,
     containers: Containers,
     prober: Prober,
@@ -79,12 +81,27 @@ impl Locals {
             executors: FxHashMap::default(),
             owners: FxHashMap::default(),
             timers: BTreeSet::new(),
+            found: Vec::new(),
             rng,
             containers,
             prober: Prober::new(),
             runtime,
             tell,
             effects: Effects::default(),
+        }
+    }
+
+    /// What tasks of executors in this process may run in since before a restart; comes before any
+    /// [`Self::start`].
+    pub(super) fn found(&mut self, containers: Vec<RecoveredContainer>) {
+        self.found = containers;
+    }
+
+    /// Every executor that was to be taken back has been started: ends what none of them wanted.
+    pub(super) fn discard_rest(&mut self) {
+        for container in std::mem::take(&mut self.found) {
+            tracing::info!(container = %container.id, task = %container.name, "nobody wants a container back");
+            self.containers.discard(container.id);
         }
     }
 
@@ -100,6 +117,7 @@ impl Locals {
             user: local.user.clone(),
             environment: local.environment.clone(),
             shutdown_grace_period: local.shutdown_grace_period,
+            outlives: local.outlives,
         };
         let rng = self.rng.child();
         let core = match local.info.r#type() {
@@ -114,6 +132,42 @@ impl Locals {
             exit: None,
         };
         self.executors.insert(local.container.clone(), local_);
+        if !local.recovered.is_empty() {
+            self.take_back(local);
+        }
+    }
+
+    /// Gives an executor the containers of its tasks again.
+    fn take_back(&mut self, local: &LocalExecutor) {
+        let executor = &local.container;
+        let of_executor =
+            |id: &ContainerId| id == executor || id.parent.as_deref() == Some(executor);
+        let (mut own, others) = std::mem::take(&mut self.found)
+            .into_iter()
+            .partition(|found: &RecoveredContainer| of_executor(&found.id));
+        self.found = others;
+        let mut tasks = Vec::new();
+        for task in &local.recovered {
+            let container = claim(&mut own, task);
+            if let Some(container) = &container
+                && matches!(container.event, ContainerEvent::Launched { .. })
+            {
+                self.own(executor, &container.id, Owner::Executor(executor.clone()));
+            }
+            tasks.push(RecoveredTask {
+                info: task.info.clone(),
+                group: task.group.clone(),
+                state: task.state,
+                container,
+            });
+        }
+        // The record of one without a name may just have been claimed; it goes with its executor's.
+        for container in own.into_iter().filter(|found| !found.name.is_empty()) {
+            self.containers.discard(container.id);
+        }
+        if let Some(local) = self.executors.get_mut(executor) {
+            local.core.recovered(tasks);
+        }
     }
 
     pub(super) fn contains(&self, container: &ContainerId) -> bool {
@@ -262,6 +316,7 @@ impl Locals {
             }
             Effect::Signal { container, signal } => self.containers.signal(container, signal),
             Effect::Destroy { container } => self.containers.destroy(container),
+            Effect::Forget { container } => self.containers.forget(container),
             Effect::Probe { id, probe, timeout } => self.probe(executor, id, probe, timeout),
             Effect::CancelProbe { id } => self.cancel_probe(executor, id),
             Effect::Exit(status) => self.end(executor, status),
@@ -451,4 +506,32 @@ impl Locals {
             self.timers.insert((next, executor.clone()));
         }
     }
+}
+
+/// Takes out the container of a task. One whose name is lost may be that of any task that is not
+/// known to have run: such a task must not be started a second time.
+fn claim(found: &mut Vec<RecoveredContainer>, task: &LocalTask) -> Option<TasksContainer> {
+    let named = |c: &RecoveredContainer| c.name == task.info.task_id.value;
+    let nameless = |c: &RecoveredContainer| c.name.is_empty();
+    let early = matches!(
+        task.state,
+        None | Some(TaskState::TaskStaging | TaskState::TaskStarting)
+    );
+    let runs = |c: &RecoveredContainer| matches!(c.fate, Fate::Running { .. });
+    let index = found
+        .iter()
+        .position(|c| named(c) && runs(c))
+        .or_else(|| found.iter().position(named))
+        .or_else(|| found.iter().position(nameless).filter(|_| early))?;
+    let container = if nameless(&found[index]) {
+        found[index].clone()
+    } else {
+        found.swap_remove(index)
+    };
+    Some(TasksContainer {
+        event: container.fate.event(),
+        id: container.id,
+        told: container.told,
+        running_for: container.running_for,
+    })
 }

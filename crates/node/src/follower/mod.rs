@@ -191,7 +191,7 @@ impl FollowerNode {
         );
         let fetcher = Fetcher::new(options.fetch, HttpClient::new(Trust::System));
         let (containers, containers_end) =
-            Containers::start(options.launcher, fetcher, tell(&inner, Inner::News))
+            Containers::start(options.launcher, fetcher, None, tell(&inner, Inner::News))
                 .map_err(FollowerError::Launcher)?;
         let (records, written) =
             checkpoints::start(work_dir.clone()).map_err(FollowerError::Thread)?;
