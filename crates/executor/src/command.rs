@@ -22,6 +22,8 @@ use tepui_protocol::v1::{
 /// that we use force ourselves, so that TASK_KILLED still gets out.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 
+const ONE_TASK: &str = "Attempted to run multiple tasks using a \"command\" executor";
+
 /// State of a command executor.
 #[derive(Debug, Default)]
 pub(crate) struct Command {
@@ -169,12 +171,7 @@ impl Command {
     fn launch(&mut self, session: &mut Session, info: v1::TaskInfo, effects: &mut Effects) {
         if let Some(task) = &self.task {
             if task.info.task_id != info.task_id {
-                refuse(
-                    session,
-                    &info,
-                    "Attempted to run multiple tasks using a \"command\" executor",
-                    effects,
-                );
+                refuse(session, &info, ONE_TASK, effects);
             }
             return;
         }
@@ -189,9 +186,20 @@ impl Command {
         tasks: Vec<RecoveredTask>,
         effects: &mut Effects,
     ) {
-        let Some(recovered) = tasks.into_iter().next().filter(|_| self.task.is_none()) else {
-            return;
-        };
+        for recovered in tasks {
+            match &self.task {
+                None => self.take_back_one(session, recovered, effects),
+                Some(_) => refuse(session, &recovered.info, ONE_TASK, effects),
+            }
+        }
+    }
+
+    fn take_back_one(
+        &mut self,
+        session: &mut Session,
+        recovered: RecoveredTask,
+        effects: &mut Effects,
+    ) {
         let RecoveredTask {
             info,
             state,

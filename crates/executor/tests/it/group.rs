@@ -223,10 +223,10 @@ fn a_disk_of_a_task_is_reached_through_the_executors_sandbox() {
     };
     info.resources.push(v1::Resource {
         name: "disk".to_owned(),
-        disk: Some(v1::resource::DiskInfo {
+        disk: Some(Box::new(v1::resource::DiskInfo {
             volume: Some(volume),
             ..Default::default()
-        }),
+        })),
         ..Default::default()
     });
     h.launch_group(vec![info]);

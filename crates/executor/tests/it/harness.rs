@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use tepui_executor::{
-    Executor, Settings,
+    Executor, RecoveredTask, Settings,
     io::{Effect, Effects, Input, Probe, ProbeId, ProbeOutcome},
 };
 use tepui_model::{
@@ -53,6 +53,32 @@ impl Harness {
 
     pub(crate) fn group() -> Self {
         Self::new(Executor::default_executor(settings(), Rng::seed(1)))
+    }
+
+    /// After a crash of the follower: another executor, which is told what there was. What happened
+    /// to the outside world stays.
+    pub(crate) fn crash(&mut self, group: bool, tasks: Vec<RecoveredTask>) {
+        let rng = Rng::seed(self.launches.len() as u64 + 2);
+        let mut executor = if group {
+            Executor::default_executor(settings(), rng)
+        } else {
+            Executor::command(settings(), rng)
+        };
+        executor.recovered(tasks);
+        self.executor = executor;
+        self.probes.clear();
+        self.input(Input::Connected);
+    }
+
+    /// An executor that is told that there was this.
+    pub(crate) fn recovered(group: bool, tasks: Vec<RecoveredTask>) -> Self {
+        let mut harness = if group {
+            Self::group()
+        } else {
+            Self::command()
+        };
+        harness.crash(group, tasks);
+        harness.subscribed()
     }
 
     fn new(executor: Executor) -> Self {

@@ -5,3 +5,4 @@ mod command;
 mod group;
 mod harness;
 mod property;
+mod recovered;

@@ -1,11 +1,18 @@
 //! Whatever happens, in whatever order: no task ends twice (safety), and when everybody does their
-//! part every task and the executor end (liveness).
+//! part every task and the executor end (liveness). The same with crashes in between, after which
+//! another executor goes on with what the containers and the durable updates say.
 
 use crate::harness::{Harness, task};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, time::Duration};
-use tepui_executor::io::{Input, ProbeOutcome};
-use tepui_model::container::{ContainerEvent, ExitStatus};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tepui_executor::{
+    RecoveredContainer, RecoveredTask,
+    io::{Input, ProbeOutcome},
+};
+use tepui_model::container::{ContainerEvent, ContainerId, ExitStatus, LaunchSpec};
 use tepui_protocol::v1::{HealthCheck, TaskInfo, TaskState, health_check};
 
 #[derive(Debug, Clone)]
@@ -20,6 +27,12 @@ enum Step {
     Reconnect,
     Shutdown,
     Pass(u8),
+    /// Everything but containers is lost, and what was not durable. `heard`: all updates were;
+    /// `started`: so were launches under way.
+    Crash {
+        heard: bool,
+        started: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reconnect),
         1 => Just(Step::Shutdown),
         3 => any::<u8>().prop_map(Step::Pass),
+        2 => any::<(bool, bool)>().prop_map(|(heard, started)| Step::Crash { heard, started }),
     ]
 }
 
@@ -46,11 +60,23 @@ enum Fate {
     Ended,
 }
 
+/// What its record would say.
+#[derive(Default, Clone)]
+struct Left {
+    ran: bool,
+    told: bool,
+    event: Option<ContainerEvent>,
+}
+
 struct World {
     h: Harness,
     group: bool,
     fates: Vec<Fate>,
+    left: Vec<Left>,
     tasks: u32,
+    /// As launched, with their groups.
+    infos: Vec<(TaskInfo, u32)>,
+    acknowledged: BTreeSet<Vec<u8>>,
 }
 
 impl World {
@@ -64,11 +90,14 @@ impl World {
             h: h.subscribed(),
             group,
             fates: Vec::new(),
+            left: Vec::new(),
             tasks: 0,
+            infos: Vec::new(),
+            acknowledged: BTreeSet::new(),
         }
     }
 
-    fn task(&mut self) -> TaskInfo {
+    fn task(&mut self, group: u32) -> TaskInfo {
         self.tasks += 1;
         let mut info = task(&self.tasks.to_string());
         if self.tasks.is_multiple_of(2) {
@@ -82,6 +111,7 @@ impl World {
                 ..Default::default()
             });
         }
+        self.infos.push((info.clone(), group));
         info
     }
 
@@ -93,12 +123,19 @@ impl World {
 
     fn end(&mut self, container: usize, status: ExitStatus) {
         self.fates[container] = Fate::Ended;
-        self.happen(
-            container,
-            ContainerEvent::Exited {
-                status: Some(status),
-            },
-        );
+        let event = ContainerEvent::Exited {
+            status: Some(status),
+        };
+        self.left[container].event = Some(event.clone());
+        self.happen(container, event);
+    }
+
+    fn run(&mut self, container: usize) {
+        self.fates[container] = Fate::Running;
+        let event = ContainerEvent::Launched { pid: 1 };
+        self.left[container].ran = true;
+        self.left[container].event = Some(event.clone());
+        self.happen(container, event);
     }
 
     fn pick(&self, index: u8, fate: Fate) -> Option<usize> {
@@ -114,11 +151,12 @@ impl World {
         }
         match step {
             Step::Launch(count) if self.group => {
-                let tasks = (0..count).map(|_| self.task()).collect();
+                let group = self.tasks;
+                let tasks = (0..count).map(|_| self.task(group)).collect();
                 self.h.launch_group(tasks);
             }
             Step::Launch(_) => {
-                let info = self.task();
+                let info = self.task(0);
                 self.h.launch(info);
             }
             Step::Kill(index, grace) => {
@@ -133,8 +171,7 @@ impl World {
             }
             Step::Launched(index) => {
                 if let Some(container) = self.pick(index, Fate::Launching) {
-                    self.fates[container] = Fate::Running;
-                    self.happen(container, ContainerEvent::Launched { pid: 1 });
+                    self.run(container);
                 }
             }
             Step::LaunchFailed(index) => {
@@ -158,7 +195,7 @@ impl World {
             Step::Answer(_) => {}
             Step::Acknowledge(index) if !self.h.statuses.is_empty() => {
                 let index = usize::from(index) % self.h.statuses.len();
-                self.h.acknowledge(index);
+                self.acknowledge(index);
             }
             Step::Acknowledge(_) => {}
             Step::Reconnect => {
@@ -167,20 +204,117 @@ impl World {
             }
             Step::Shutdown => self.h.shutdown(),
             Step::Pass(seconds) => self.h.pass(Duration::from_secs(seconds.into())),
+            Step::Crash { heard, started } => self.crash(heard, started),
         }
-        self.fates.resize(self.h.launches.len(), Fate::Launching);
+        self.see();
         self.destroy();
+    }
+
+    /// Takes note of what was launched and signalled.
+    fn see(&mut self) {
+        self.fates.resize(self.h.launches.len(), Fate::Launching);
+        self.left.resize(self.h.launches.len(), Left::default());
+        for (container, _) in std::mem::take(&mut self.h.signals) {
+            let index = self.index(&container);
+            self.left[index].told = true;
+        }
+    }
+
+    fn index(&self, container: &ContainerId) -> usize {
+        let mut launches = self.h.launches.iter();
+        // A command task that is launched again is so in the same container.
+        let back = launches.rposition(|l| l.container == *container);
+        back.expect("it was launched")
+    }
+
+    fn acknowledge(&mut self, index: usize) {
+        let uuid = self.h.statuses[index].uuid.clone().expect("sent");
+        self.acknowledged.insert(uuid.to_vec());
+        self.h.acknowledge(index);
+    }
+
+    fn crash(&mut self, heard: bool, started: bool) {
+        // Per task the durable ones are the first ones: they are acknowledged in any order here.
+        let mut durable: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, status) in self.h.statuses.iter().enumerate() {
+            let uuid = status.uuid.clone().expect("sent").to_vec();
+            if heard || self.acknowledged.contains(&uuid) {
+                durable.insert(status.task_id.value.clone(), index);
+            }
+        }
+        let mut index = 0;
+        let sent_any: BTreeSet<String> = self
+            .h
+            .statuses
+            .iter()
+            .map(|s| s.task_id.value.clone())
+            .collect();
+        self.h.statuses.retain(|status| {
+            index += 1;
+            durable
+                .get(&status.task_id.value)
+                .is_some_and(|last| index - 1 <= *last)
+        });
+        for container in 0..self.fates.len() {
+            if self.fates[container] == Fate::Launching {
+                self.fates[container] = if started { Fate::Running } else { Fate::Ended };
+                self.left[container].ran |= started;
+                self.left[container].event = started.then_some(ContainerEvent::Launched { pid: 1 });
+            }
+        }
+        let mut tasks = Vec::new();
+        for (info, group) in &self.infos {
+            let id = &info.task_id.value;
+            let state = durable.get(id).map(|_| {
+                let of_task = self.h.statuses.iter().filter(|s| s.task_id.value == *id);
+                of_task.last().expect("durable").state()
+            });
+            if !sent_any.contains(id) || state.is_some_and(is_terminal) {
+                continue;
+            }
+            let named = |l: &LaunchSpec| l.outlives.as_deref() == Some(id.as_str());
+            let container = self.h.launches.iter().rposition(named).and_then(|index| {
+                Some(RecoveredContainer {
+                    id: self.h.launches[index].container.clone(),
+                    event: self.left[index].event.clone()?,
+                    told: self.left[index].told,
+                    running_for: Duration::from_secs(1),
+                })
+            });
+            tasks.push(RecoveredTask {
+                info: info.clone(),
+                group: self.group.then(|| group.to_string().into()),
+                state,
+                container,
+            });
+        }
+        if tasks.is_empty() {
+            // Such an executor is not started again.
+            self.h.exit = Some(ExitStatus::Code(0));
+            return;
+        }
+        self.h.crash(self.group, tasks);
+        self.h.subscribe(Default::default());
+    }
+
+    /// What ran once never runs again.
+    fn check(&self) {
+        let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+        for (launch, left) in self.h.launches.iter().zip(&self.left) {
+            let name = launch.outlives.as_deref().expect("all of them outlive");
+            *runs.entry(name).or_default() += usize::from(left.ran);
+        }
+        for (task, runs) in runs {
+            assert!(runs <= 1, "task {task} ran {runs} times");
+        }
     }
 
     /// The containers that were destroyed end.
     fn destroy(&mut self) {
         for container in std::mem::take(&mut self.h.destroys) {
-            let index = self
-                .h
-                .launches
-                .iter()
-                .position(|l| l.container == container)
-                .unwrap();
+            self.see();
+            let index = self.index(&container);
+            self.left[index].told = true;
             match self.fates[index] {
                 Fate::Launching => {
                     self.fates[index] = Fate::Ended;
@@ -197,11 +331,8 @@ impl World {
     fn terminal_updates(&self) -> BTreeMap<String, usize> {
         let mut ends = BTreeMap::new();
         for status in &self.h.statuses {
-            let ended = !matches!(
-                status.state(),
-                TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling
-            );
-            *ends.entry(status.task_id.value.clone()).or_default() += usize::from(ended);
+            *ends.entry(status.task_id.value.clone()).or_default() +=
+                usize::from(is_terminal(status.state()));
         }
         ends
     }
@@ -225,6 +356,13 @@ impl World {
     }
 }
 
+fn is_terminal(state: TaskState) -> bool {
+    !matches!(
+        state,
+        TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
@@ -233,6 +371,7 @@ proptest! {
         let mut world = World::new(group);
         for step in steps {
             world.apply(step);
+            world.check();
             for (task, ends) in world.terminal_updates() {
                 prop_assert!(ends <= 1, "task {task} ended {ends} times");
             }
