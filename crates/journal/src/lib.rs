@@ -3,5 +3,6 @@
 
 pub mod outbox;
 pub mod registry;
+pub mod replicated_log;
 
 pub use outbox::{Outbox, PersistEffect};

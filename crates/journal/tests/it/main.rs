@@ -1,5 +1,6 @@
 //! The journal from outside.
 
 mod parts;
+mod replicated_log;
 mod sharded;
 mod tree;
