@@ -8,6 +8,7 @@ pub mod documents;
 pub mod effects;
 pub mod ids;
 pub mod number;
+pub mod planted;
 pub mod resources;
 pub mod rng;
 pub mod roles;
