@@ -20,16 +20,26 @@ const FILES: &[&str] = &[
     "mesos/internal/registry.proto",
 ];
 
+/// Fields that few messages have, and that would make every resource and every task several times as
+/// large: a leader holds hundreds of thousands.
+const LARGE_AND_RARE: &[&str] = &[
+    ".mesos.v1.Resource.disk",
+    ".mesos.v1.Task.container",
+    ".mesos.v1.Task.discovery",
+    ".mesos.v1.Task.health_check",
+];
+
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("no OUT_DIR"))?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .btree_map(["."])
-        .enable_type_names()
-        .compile_fds(without_deprecation(descriptors))
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]).btree_map(["."]).enable_type_names();
+    for field in LARGE_AND_RARE {
+        config.boxed(field);
+    }
+    config.compile_fds(without_deprecation(descriptors))
 }
 
 /// Old clients use what is deprecated, so we handle all of it: attributes that warn of each use

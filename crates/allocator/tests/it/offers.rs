@@ -138,7 +138,7 @@ fn shared_volume() -> Resources {
         name: "disk".into(),
         scalar: Some(v1::value::Scalar { value: 10.0 }),
         shared: Some(Default::default()),
-        disk: Some(v1::resource::DiskInfo {
+        disk: Some(Box::new(v1::resource::DiskInfo {
             persistence: Some(v1::resource::disk_info::Persistence {
                 id: "v".into(),
                 principal: None,
@@ -148,7 +148,7 @@ fn shared_volume() -> Resources {
                 ..Default::default()
             }),
             ..Default::default()
-        }),
+        })),
         reservations: vec![v1::resource::ReservationInfo {
             r#type: Some(v1::resource::reservation_info::Type::Static as i32),
             role: Some("eng".into()),

@@ -36,7 +36,7 @@ fn reserved(name: &str, value: f64) -> v1::Resource {
 fn volume(id: &str, value: f64) -> v1::Resource {
     use v1::resource::{DiskInfo, disk_info::Persistence};
     v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence {
                 id: id.into(),
                 principal: None,
@@ -47,7 +47,7 @@ fn volume(id: &str, value: f64) -> v1::Resource {
                 ..Default::default()
             }),
             source: None,
-        }),
+        })),
         ..reserved("disk", value)
     }
 }

@@ -183,7 +183,7 @@ fn cgroups(
         .filter(|_| follower.has_executor(&framework.id, &executor.executor_id.value))
         .filter_map(|id| framework.tasks.get(id))
         .filter(|task| task.executor_id.as_ref() == Some(&executor.executor_id))
-        .map(|task| task.container.as_ref());
+        .map(|task| task.container.as_deref());
     let mut shares = new
         .chain(running)
         .map(|container| share_cgroups(container).unwrap_or(true));

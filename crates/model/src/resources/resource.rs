@@ -72,7 +72,7 @@ impl Amount {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Traits {
     pub(super) reservations: Vec<ReservationInfo>,
-    pub(super) disk: Option<DiskInfo>,
+    pub(super) disk: Option<Box<DiskInfo>>,
     pub(super) provider_id: Option<Arc<str>>,
     pub(super) revocable: bool,
     pub(super) shared: bool,
@@ -173,7 +173,7 @@ impl Resource {
     }
     /// Disk info.
     pub fn disk(&self) -> Option<&DiskInfo> {
-        self.traits.as_ref()?.disk.as_ref()
+        self.traits.as_ref()?.disk.as_deref()
     }
     /// The resource provider it comes from, if not the follower itself.
     pub fn provider_id(&self) -> Option<&str> {
@@ -239,7 +239,7 @@ impl Resource {
                         && a.shared == b.shared
                         && a.provider_id == b.provider_id
                         && a.reservations == b.reservations
-                        && same_disk(a.disk.as_ref(), b.disk.as_ref()))
+                        && same_disk(a.disk.as_deref(), b.disk.as_deref()))
             }
             _ => false,
         }

@@ -18,7 +18,7 @@ fn disk(size: f64, info: DiskInfo) -> Resource {
     Resource {
         name: "disk".into(),
         scalar: Some(value::Scalar { value: size }),
-        disk: Some(info),
+        disk: Some(Box::new(info)),
         ..Default::default()
     }
 }

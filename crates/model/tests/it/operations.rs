@@ -42,7 +42,7 @@ fn reserved(name: &str, value: f64) -> v1::Resource {
 
 fn volume(id: &str, value: f64) -> v1::Resource {
     v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(resource::disk_info::Persistence {
                 id: id.into(),
                 principal: Some("ops".into()),
@@ -53,7 +53,7 @@ fn volume(id: &str, value: f64) -> v1::Resource {
                 ..Default::default()
             }),
             source: None,
-        }),
+        })),
         ..reserved("disk", value)
     }
 }

@@ -168,14 +168,14 @@ fn disks_and_labels_print_as_in_the_reference() {
                 labels: vec![label("k", Some("v")), label("bare", None)],
             }),
         }],
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             source: Some(source),
             persistence: Some(disk_info::Persistence {
                 id: "id".into(),
                 principal: None,
             }),
             volume: Some(volume),
-        }),
+        })),
         shared: Some(Default::default()),
         ..Default::default()
     };

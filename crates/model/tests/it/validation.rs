@@ -64,10 +64,10 @@ fn disk_source(kind: i32) -> Resource {
         path: Some(Default::default()),
         ..Default::default()
     };
-    let disk = Some(DiskInfo {
+    let disk = Some(Box::new(DiskInfo {
         source: Some(source),
         ..Default::default()
-    });
+    }));
     Resource {
         name: "disk".into(),
         disk,

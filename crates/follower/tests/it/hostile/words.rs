@@ -123,7 +123,7 @@ impl Script<'_> {
     fn volume(&mut self) -> v1::Resource {
         let id = self.word(&["v", "v", "w", "../v"]);
         v1::Resource {
-            disk: Some(DiskInfo {
+            disk: Some(Box::new(DiskInfo {
                 persistence: Some(Persistence {
                     id,
                     principal: None,
@@ -134,7 +134,7 @@ impl Script<'_> {
                     ..Default::default()
                 }),
                 source: None,
-            }),
+            })),
             shared: (self.below(8) == 0).then(v1::resource::SharedInfo::default),
             ..self.reserved()
         }
