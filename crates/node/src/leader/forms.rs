@@ -1,4 +1,4 @@
-//! Older endpoints that change resources or machines by a posted form or list.
+//! Older endpoints that change resources by a posted form.
 //!
 //! What they do comes with the resource model; until then what is wrong with a request is said in the
 //! reference's words (`src/master/http.cpp`), and what is right with it is refused by name.
@@ -15,27 +15,19 @@ use tepui_protocol::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FormEndpoint {
     path: &'static str,
-    /// The form's parameter with resources, for endpoints that take a form about an agent.
-    resources: Option<&'static str>,
+    /// The form's parameter with resources.
+    resources: &'static str,
 }
 
 /// Their paths.
-pub(super) const ENDPOINTS: [(&str, FormEndpoint); 6] = [
+pub(super) const ENDPOINTS: [(&str, FormEndpoint); 4] = [
     form("/reserve", "resources"),
     form("/unreserve", "resources"),
     form("/create-volumes", "volumes"),
     form("/destroy-volumes", "volumes"),
-    machines("/machine/down"),
-    machines("/machine/up"),
 ];
 
 const fn form(path: &'static str, resources: &'static str) -> (&'static str, FormEndpoint) {
-    let resources = Some(resources);
-    (path, FormEndpoint { path, resources })
-}
-
-const fn machines(path: &'static str) -> (&'static str, FormEndpoint) {
-    let resources = None;
     (path, FormEndpoint { path, resources })
 }
 
@@ -45,7 +37,7 @@ impl FormEndpoint {
         if request.method != http::Method::POST {
             return response::method_not_allowed(&["POST"], &request.method);
         }
-        if let Some(error) = self.resources.and_then(|part| problem(part, view, request)) {
+        if let Some(error) = problem(self.resources, view, request) {
             return response::text(400, error);
         }
         response::text(501, format!("POST {} is not supported yet", self.path))

@@ -27,6 +27,7 @@ mod forms;
 mod front;
 mod gate;
 mod journal;
+mod maintenance;
 mod operator;
 mod reads;
 mod service;

@@ -61,6 +61,11 @@ impl ViewEndpoint {
         self.name == "flags"
     }
 
+    /// Whether it is the maintenance schedule, which can be changed.
+    pub(super) fn is_schedule(self) -> bool {
+        self.name == "maintenance/schedule"
+    }
+
     /// The answer to a request that does not read; those that change something come with the
     /// resource model.
     pub(super) fn refusal(self, request: &Request) -> Option<Response> {

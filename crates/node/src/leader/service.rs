@@ -2,6 +2,7 @@
 
 use super::{
     forms::{self, FormEndpoint},
+    maintenance::{self, Machines},
     operator,
     reads::{self, ViewEndpoint},
 };
@@ -16,6 +17,7 @@ use crate::{
     random, system,
 };
 use arc_swap::ArcSwap;
+use http::Method;
 use std::sync::Arc;
 use tepui_leader::{Input, ProcessName, Reply, View};
 use tepui_model::StreamId;
@@ -37,6 +39,7 @@ enum Endpoint {
     Files(FilesEndpoint),
     View(ViewEndpoint),
     Form(FormEndpoint),
+    Machines(Machines),
 }
 
 impl Endpoint {
@@ -46,7 +49,11 @@ impl Endpoint {
             Self::Health | Self::Version | Self::Redirect | Self::System | Self::Help => {
                 Access::Open
             }
-            Self::Operator | Self::Teardown | Self::LogLevel | Self::Form(_) => Access::ReadWrite,
+            Self::Operator
+            | Self::Teardown
+            | Self::LogLevel
+            | Self::Form(_)
+            | Self::Machines(_) => Access::ReadWrite,
             Self::Scheduler => Access::Api,
             Self::Metrics | Self::Files(_) => Access::ReadOnly,
             Self::View(view) => view.access(),
@@ -107,7 +114,9 @@ impl LeaderService {
         let views = reads::ENDPOINTS.map(|(path, which)| (path, Endpoint::View(which)));
         let forms = forms::ENDPOINTS.map(|(path, which)| (path, Endpoint::Form(which)));
         let routes = ENDPOINTS.into_iter().chain(files_endpoints);
-        let routes = routes.chain(views).chain(forms);
+        let machines = maintenance::ENDPOINTS;
+        let machines = machines.map(|(path, which)| (path, Endpoint::Machines(which)));
+        let routes = routes.chain(views).chain(forms).chain(machines);
         Self {
             inbox,
             files,
@@ -202,7 +211,7 @@ impl LeaderService {
     }
 
     async fn scheduler(&self, request: Request) -> Response {
-        if request.method != http::Method::POST {
+        if request.method != Method::POST {
             return response::method_not_allowed(&["POST"], &request.method);
         }
         let call = match media::decode_call::<scheduler::Call>(&request) {
@@ -262,12 +271,17 @@ impl LeaderService {
                 let all = paths
                     .chain(files)
                     .chain(reads::ENDPOINTS.iter().map(|(path, _)| *path))
-                    .chain(forms::ENDPOINTS.iter().map(|(path, _)| *path));
+                    .chain(forms::ENDPOINTS.iter().map(|(path, _)| *path))
+                    .chain(maintenance::ENDPOINTS.iter().map(|(path, _)| *path));
                 common::help(&all.collect::<Vec<_>>())
             }
             Endpoint::Files(which) => common::files(&self.files, which, request).await,
+            Endpoint::View(which) if which.is_schedule() && request.method == Method::POST => {
+                maintenance::schedule(self, request).await
+            }
             Endpoint::View(which) => self.view_endpoint(which, request).await,
             Endpoint::Form(which) => which.answer(&self.view(), &request),
+            Endpoint::Machines(which) => maintenance::machines(self, which, request).await,
         }
     }
 }

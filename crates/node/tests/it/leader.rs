@@ -248,8 +248,8 @@ async fn wrong_requests_get_the_references_texts() {
             "/machine/down",
             JSON,
             "[]",
-            501,
-            "POST /machine/down is not supported yet",
+            400,
+            "List of machines is empty",
         ),
     ] {
         let response = post(&mut client, path, headers, body).await;
