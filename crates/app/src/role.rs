@@ -6,11 +6,13 @@
 
 mod address;
 pub(crate) mod auth;
+mod election;
 mod follower;
 mod leader;
 mod limits;
 mod mixed;
 mod ready;
+mod recovery;
 
 use crate::{
     execute::ExecuteError,
@@ -68,6 +70,11 @@ pub(crate) enum RoleError {
         flag: &'static str,
         why: &'static str,
     },
+    #[error("flag '--{flag}' cannot be used here: {why}")]
+    Conflict {
+        flag: &'static str,
+        why: &'static str,
+    },
     #[error("variable {name}='{value}': {why}")]
     Variable {
         name: &'static str,
@@ -96,6 +103,7 @@ impl RoleError {
                 | Self::Authentication(_)
                 | Self::Tls(_)
                 | Self::Missing { .. }
+                | Self::Conflict { .. }
                 | Self::Variable { .. }
                 | Self::Unexpected(_)
         )

@@ -453,9 +453,15 @@ pub(crate) fn shown(name: &str, value: &str) -> String {
         "credentials" | "credential" | "http_credentials" | "jwt_secret_key" | "secret"
     );
     if secret && !value.is_empty() && !value.starts_with('/') && !value.starts_with("file://") {
-        "(secret)".to_owned()
-    } else {
-        value.to_owned()
+        return "(secret)".to_owned();
+    }
+    // `zk://user:password@…`, whatever flag it is in.
+    match value.split_once("zk://") {
+        Some((before, rest)) if rest.contains('@') => {
+            let after = rest.rsplit_once('@').map_or("", |(_, after)| after);
+            format!("{before}zk://***@{after}")
+        }
+        _ => value.to_owned(),
     }
 }
 
@@ -577,6 +583,10 @@ mod tests {
         assert_eq!(published["cluster"], "c");
         assert_eq!(shown("credential", "/etc/credential"), "/etc/credential");
         assert_eq!(shown("credential", "file:///c"), "file:///c");
+        for flag in ["zk", "master"] {
+            assert_eq!(shown(flag, "zk://me:p@s/s@a:1/m"), "zk://***@a:1/m");
+            assert_eq!(shown(flag, "zk://a:1/m"), "zk://a:1/m");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A leader from its flags.
 
 use super::{
-    Ending, RoleError, Signals, Verbosity, address, auth::LeaderAuth, limits::limits, ready,
+    Ending, RoleError, Signals, Verbosity, address, auth::LeaderAuth, election, limits::limits,
+    ready,
 };
 use crate::{
     flags::{FlagError, Settings},
@@ -26,13 +27,9 @@ pub(super) async fn run(
 ) -> Result<ExitCode, RoleError> {
     let settings = &resolved.settings;
     let work_dir = settings.text("work_dir").filter(|dir| !dir.is_empty());
-    let work_dir = work_dir.ok_or(RoleError::Missing {
-        flag: "work_dir",
-        why: "the registry is kept there",
-    })?;
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
     let ip = listen.ip;
-    let mut options = options(settings, listen, Path::new(work_dir), verbosity)?;
+    let mut options = options(settings, listen, work_dir.map(Path::new), verbosity)?;
     let auth = LeaderAuth::read(resolved)?;
     // Not before the settings are known to be good: what is wrong with them should stand alone.
     address::warn_if_open("LEADER", ip, &auth.open());
@@ -41,8 +38,9 @@ pub(super) async fn run(
     (options.limits, options.links) = limits()?;
     let secure = options.transport.is_tls();
     let mut signals = Signals::new()?;
+    let note = election::note(settings);
     let mut leader = LeaderNode::start(options).await?;
-    ready::announce("leader", leader.address, secure);
+    ready::announce_as("leader", leader.address, secure, &note);
     loop {
         tokio::select! {
             ending = signals.next() => if ending == Ending::Stop { break },
@@ -57,10 +55,11 @@ pub(super) async fn run(
 pub(super) fn options(
     settings: &Settings,
     listen: Listen,
-    work_dir: &Path,
+    work_dir: Option<&Path>,
     verbosity: SetVerbosity,
 ) -> Result<LeaderOptions, RoleError> {
-    let mut options = LeaderOptions::new(listen, work_dir);
+    let mut options = LeaderOptions::new(listen, work_dir.unwrap_or(Path::new("")));
+    election::apply(settings, work_dir, &mut options)?;
     options.hostname = address::hostname(settings);
     options.cluster = settings.text("cluster").map(str::to_owned);
     options.domain = address::message(settings, "domain")?;
@@ -120,6 +119,7 @@ fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
         config.allocator.min_allocatable_resources = value;
     }
     config.allocator.filter_gpu_resources = settings.is_on("filter_gpu_resources");
+    super::recovery::apply(settings, &mut config)?;
     Ok(config)
 }
 

@@ -6,14 +6,14 @@
 use super::{
     Ending, RoleError, Signals, address,
     auth::{FollowerAuth, LeaderAuth},
-    follower, leader,
+    election, follower, leader,
     limits::limits,
     ready,
 };
 use crate::{
     cli,
     execute::{self, Access, Job},
-    flags::Settings,
+    flags::{Settings, shown},
     logging::SetVerbosity,
     progress::Progress,
     settings::Resolved,
@@ -57,12 +57,19 @@ pub(super) async fn run(
     resolved
         .settings
         .set_default("registration_backoff_factor", "50ms".to_owned());
+    if once && election::is_elected(&resolved.settings) {
+        return Err(RoleError::Conflict {
+            flag: "zk",
+            why: "a cluster for one command has no other leaders",
+        });
+    }
     let mut signals = Signals::new()?;
-    let mut nodes = Nodes::start(&resolved, &state.dir, verbosity, launcher).await?;
+    let mut nodes = Nodes::start(&resolved, (&state.dir, once), verbosity, launcher).await?;
     let outcome = if once {
         nodes.execute(&command, &mut signals).await
     } else {
-        ready::announce("leader", nodes.leader.address, nodes.secure);
+        let note = election::note(&resolved.settings);
+        ready::announce_as("leader", nodes.leader.address, nodes.secure, &note);
         ready::announce("follower", nodes.follower.address, nodes.secure);
         nodes.serve(&mut signals).await
     };
@@ -152,7 +159,7 @@ struct Nodes {
 impl Nodes {
     async fn start(
         resolved: &Resolved,
-        dir: &Path,
+        (dir, once): (&Path, bool),
         verbosity: SetVerbosity,
         launcher: Launcher,
     ) -> Result<Self, RoleError> {
@@ -162,10 +169,16 @@ impl Nodes {
             let verbosity = verbosity.clone();
             Box::new(move |level| verbosity(level))
         };
-        let listen = address::listen(settings, "leader_port", address::LOOPBACK)?;
+        // Leaders and followers on other machines are to reach both.
+        let elected = election::is_elected(settings);
+        let fallback = match elected {
+            true => address::EVERYWHERE,
+            false => address::LOOPBACK,
+        };
+        let listen = address::listen(settings, "leader_port", fallback)?;
         let ip = listen.ip;
         let work_dir = dir.join("leader");
-        let mut options = leader::options(settings, listen, &work_dir, shared())?;
+        let mut options = leader::options(settings, listen, Some(&work_dir), shared())?;
         publish(&mut options.flags, settings, "leader_port", &work_dir);
         let (leads, follows) = (LeaderAuth::read(resolved)?, FollowerAuth::read(resolved)?);
         if leads.asks_followers() && follows.credential().is_none() {
@@ -189,12 +202,17 @@ impl Nodes {
         let credential = follows.credential().map(client_credential);
         let leader = LeaderNode::start(options).await?;
 
-        let watch = detect::watch(&leader.address.to_string()).await;
+        let master = match settings.text("zk") {
+            // Whoever is elected, here or elsewhere.
+            Some(url) if elected => url.to_owned(),
+            _ => leader.address.to_string(),
+        };
+        let watch = detect::watch(&master).await;
         let watch = watch.map_err(|error| RoleError::Io {
-            what: "find our own leader".to_owned(),
+            what: "find the leader".to_owned(),
             source: std::io::Error::other(error),
         })?;
-        let mut listen = address::listen(settings, "follower_port", address::LOOPBACK)?;
+        let mut listen = address::listen(settings, "follower_port", fallback)?;
         // An advertised port is the leader's: two nodes cannot share one.
         listen.advertise_port = None;
         let name_node = resolved.vars.is_some();
@@ -210,7 +228,9 @@ impl Nodes {
         )?;
         let flags = &mut options.config.flags;
         publish(flags, settings, "follower_port", &work_dir);
-        flags.insert("master".to_owned(), leader.address.to_string());
+        flags.insert("master".to_owned(), shown("master", &master));
+        // A job that is interrupted ends, with all it has started.
+        options.config.checkpoint_runs = !once;
         follows.apply(&mut options);
         let secure = transport.is_tls();
         options.transport = transport;

@@ -1,6 +1,7 @@
 //! The joint between a leader and whatever elects it.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+pub use tepui_coordination::{Standing, Tenure};
 use tepui_protocol::v1::MasterInfo;
 use tokio::sync::watch;
 
@@ -15,13 +16,16 @@ pub trait Contender: Send + Sync + 'static {
 pub struct Candidacy {
     /// How the election stands.
     pub standing: watch::Receiver<Standing>,
-    /// Whether we may act, if we lead.
-    pub lease: Arc<dyn Lease>,
+    /// Whether we may act in a tenure of ours.
+    pub lease: LeaseOf,
     /// How long a leader whose lease has run out waits for it to come back before it steps down.
     pub patience: Duration,
     /// Leaves the election.
     pub withdraw: Withdraw,
 }
+
+/// The lease of a tenure; of one that is over it has run out for good.
+pub type LeaseOf = Box<dyn Fn(&Tenure) -> Arc<dyn Lease> + Send + Sync>;
 
 /// Leaves the election; completes once nobody takes us for a candidate any more.
 pub type Withdraw = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -30,22 +34,4 @@ pub type Withdraw = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>>
 pub trait Lease: Send + Sync + 'static {
     /// Whether nobody else can have been elected.
     fn may_act(&self) -> bool;
-}
-
-/// How an election stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
-    /// There is no session, or nothing is known yet.
-    Unknown,
-    /// Somebody else leads, or nobody.
-    Following(Option<MasterInfo>),
-    /// We lead.
-    Leading(Tenure),
-}
-
-/// One victory in an election.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenure {
-    /// Full path of our membership znode: whatever is written is written only while it exists.
-    pub member: String,
 }

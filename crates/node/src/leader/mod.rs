@@ -8,6 +8,7 @@
 //! | file | does |
 //! |---|---|
 //! | `election` | what an election tells a leader: how it stands, and whether it may act |
+//! | `zookeeper` | an election in ZooKeeper |
 //! | `tenure` | stands by, begins and ends terms as the election has it |
 //! | `term` | one term: what exists only while this leader leads |
 //! | `gate` | whether anything may go out at this moment |
@@ -33,8 +34,10 @@ mod reads;
 mod service;
 mod tenure;
 mod term;
+mod zookeeper;
 
-pub use election::{Candidacy, Contender, Lease, Standing, Tenure, Withdraw};
+pub use election::{Candidacy, Contender, Lease, LeaseOf, Standing, Tenure, Withdraw};
+pub use zookeeper::{InvalidElection, ZooKeeperElection};
 
 use crate::{
     clock::Clock,

@@ -6,7 +6,7 @@
 
 use super::{
     Contender, LeaderError,
-    election::{Candidacy, Standing, Tenure},
+    election::{Candidacy, Lease, Standing, Tenure},
     front::Front,
     gate::Gate,
     term::{Farewell, Ground, Term},
@@ -126,11 +126,12 @@ async fn stand(
     };
     tracing::info!(id = %facts.info.id, member = %tenure.member, "elected: reading the registry");
     front.recover();
-    let gate = Arc::new(Gate::new(Some(candidacy.lease.clone())));
+    let lease = (candidacy.lease)(&tenure);
+    let gate = Arc::new(Gate::new(Some(lease.clone())));
     let member = Some(tenure.member.clone());
     let begun = tokio::select! {
         begun = Term::begin(ground, facts, member, gate.clone()) => begun,
-        lost = lost(candidacy, &tenure) => return lost,
+        lost = lost(candidacy, &tenure, lease.as_ref()) => return lost,
         _ = &mut *stop => return Outcome::Stopped(None),
     };
     let mut term = match begun {
@@ -140,7 +141,7 @@ async fn stand(
     front.lead(term.service.clone(), gate);
     let outcome = tokio::select! {
         error = term.failed() => failed(error),
-        lost = lost(candidacy, &tenure) => lost,
+        lost = lost(candidacy, &tenure, lease.as_ref()) => lost,
         _ = &mut *stop => Outcome::Stopped(None),
     };
     front.stand_by(None);
@@ -165,8 +166,12 @@ async fn elected(front: &Front, standing: &mut watch::Receiver<Standing>) -> Opt
         let now = standing.borrow_and_update().clone();
         let leader = match now {
             Standing::Leading(tenure) => return Some(tenure),
-            Standing::Following(leader) => leader,
+            Standing::Following(leader) => leader.map(Arc::unwrap_or_clone),
             Standing::Unknown => None,
+            Standing::Refused(why) => {
+                tracing::error!(%why, "cannot take part in the election");
+                None
+            }
         };
         if told.as_ref() != Some(&leader) {
             tell(leader.as_ref());
@@ -187,11 +192,11 @@ fn tell(leader: Option<&MasterInfo>) {
 }
 
 /// Completes when a term cannot go on: another may lead.
-async fn lost(candidacy: &mut Candidacy, tenure: &Tenure) -> Outcome {
+async fn lost(candidacy: &mut Candidacy, tenure: &Tenure, lease: &dyn Lease) -> Outcome {
     loop {
         match &*candidacy.standing.borrow_and_update() {
             Standing::Leading(same) if same == tenure => {}
-            Standing::Unknown => {}
+            Standing::Unknown | Standing::Refused(_) => {}
             Standing::Leading(_) => return Outcome::Deposed("our session with ZooKeeper ended"),
             Standing::Following(_) => return Outcome::Deposed("we lead no more"),
         }
@@ -199,7 +204,7 @@ async fn lost(candidacy: &mut Candidacy, tenure: &Tenure) -> Outcome {
             changed = candidacy.standing.changed() => if changed.is_err() {
                 return Outcome::Failed(LeaderError::Election);
             },
-            () = ran_out(candidacy.lease.as_ref(), candidacy.patience) => {
+            () = ran_out(lease, candidacy.patience) => {
                 return Outcome::Deposed("ZooKeeper was out of reach for too long");
             }
         }
@@ -207,7 +212,7 @@ async fn lost(candidacy: &mut Candidacy, tenure: &Tenure) -> Outcome {
 }
 
 /// Completes once the lease has run out and did not come back.
-async fn ran_out(lease: &dyn super::Lease, patience: Duration) {
+async fn ran_out(lease: &dyn Lease, patience: Duration) {
     let mut since = None;
     loop {
         tokio::time::sleep(LEASE_INTERVAL).await;

@@ -71,7 +71,7 @@ impl Term {
     pub(super) async fn begin(
         ground: &Arc<Ground>,
         mut facts: LeaderFacts,
-        member: Option<String>,
+        member: Option<Arc<str>>,
         gate: Arc<Gate>,
     ) -> Result<Self, LeaderError> {
         let (clock, options) = (ground.clock, &ground.options);

@@ -10,6 +10,7 @@ mod leader;
 mod links;
 mod recovery;
 mod server;
+mod standby;
 mod streams;
 mod support;
 mod tls;

@@ -185,7 +185,6 @@ fn flags_that_cannot_be_used_are_refused_by_name() {
     for (flag, feature) in [
         ("--acls={}", "authorization"),
         ("--firewall_rules={}", "authorization"),
-        ("--zk=zk://a:2181/mesos", "high availability"),
     ] {
         let name = flag.split('=').next().unwrap_or(flag);
         let outcome = refused(
@@ -194,6 +193,27 @@ fn flags_that_cannot_be_used_are_refused_by_name() {
         );
         assert!(outcome.stderr.contains("refuses to start"), "{outcome:?}");
     }
+    // What is wrong with an election is said without the password that may be in it.
+    for (flag, why) in [
+        ("--zk=a:2181/mesos", "'--zk' (command line): expected zk://"),
+        ("--zk=zk://me:hush@a:2181", "Expecting a (chroot) path"),
+        ("--zk=zk://me:hush@/mesos", "names no server"),
+        ("--zk=me:hush@a:2181/mesos", "'--zk' (command line)"),
+        ("--zk=file:///no/such/file", "cannot read '/no/such/file'"),
+        ("--registry=paper", "'paper': it is neither replicated_log nor in_memory"),
+    ] {
+        let outcome = refused(&with(flag), why);
+        assert!(!outcome.stderr.contains("hush"), "{outcome:?}");
+    }
+    for timeout in ["0secs", "soon", "2weeks"] {
+        let timeout = format!("--zk_session_timeout={timeout}");
+        let arguments = [&leader[..], &["--zk=zk://a:2181/mesos", &timeout]].concat();
+        refused(&arguments, "'--zk_session_timeout' (command line)");
+    }
+    refused(
+        &["mixed", "--zk=zk://a:2181/mesos", "true"],
+        "'--zk' cannot be used here",
+    );
     // Nor does a node start that was asked to authenticate and cannot.
     for (flag, why) in [
         (
