@@ -24,7 +24,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// A leader or a follower.
 #[derive(Debug)]
 pub struct Machine {
-    /// `leader-0`, `follower-3`: also its folder and its host name.
+    /// `leader-0`, `follower-3`: also its folder.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
@@ -56,6 +56,15 @@ impl Machine {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// What it says it is called. A leader's name is where others are sent to, so it must lead there; a
+    /// follower's only tells it from the others.
+    pub fn hostname(&self) -> String {
+        match self.mode {
+            "leader" => self.address.ip().to_string(),
+            _ => self.name.clone(),
+        }
+    }
+
     /// Starts it, again or for the first time.
     pub fn start(&mut self) {
         fs::create_dir_all(&self.folder).expect("a folder");
@@ -76,7 +85,7 @@ impl Machine {
             .arg(self.mode)
             .arg(format!("--ip={}", self.address.ip()))
             .arg(format!("--port={}", self.address.port()))
-            .arg(format!("--hostname={}", self.name))
+            .arg(format!("--hostname={}", self.hostname()))
             .arg(format!("--work_dir={}", self.work_dir().display()))
             .args(&self.flags)
             .current_dir(&self.folder)

@@ -1,10 +1,11 @@
 //! Runs the client programs of `tests/clients` with what `scripts/test-env` installed, and reads their summary.
 //!
-//! A program's contract: it takes the leader's address as its first argument, prints one line of JSON at the end, and exits
+//! A program's contract: it takes where the leader is as its first argument, prints one line of JSON at the end, and exits
 //! with 0 when every task did what it should.
 
+use std::fmt::Display;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -70,7 +71,7 @@ pub fn python2() -> Option<PathBuf> {
 pub fn run(
     runtime: Runtime,
     program: &str,
-    leader: SocketAddr,
+    leader: impl Display,
     arguments: &[&str],
     patience: Duration,
 ) -> Value {
@@ -86,7 +87,7 @@ pub struct Running {
 }
 
 /// Starts a program against a leader.
-pub fn start(runtime: Runtime, program: &str, leader: SocketAddr, arguments: &[&str]) -> Running {
+pub fn start(runtime: Runtime, program: &str, leader: impl Display, arguments: &[&str]) -> Running {
     let script = crate::crate_folder().join("clients").join(program);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = match runtime {
@@ -113,7 +114,7 @@ pub fn start(runtime: Runtime, program: &str, leader: SocketAddr, arguments: &[&
         .args(arguments)
         // The npm framework writes its log below its working directory.
         .current_dir(folder.path())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(file("stdout"))
         .stderr(file("stderr"))
         .process_group(0)
@@ -138,6 +139,23 @@ impl Running {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         documents.filter(Value::is_object).collect()
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) {
+        let told = self
+            .child
+            .stdin
+            .as_mut()
+            .map(|input| writeln!(input, "{line}"));
+        if !matches!(told, Some(Ok(()))) {
+            self.fail(&format!("does not hear {line:?}"));
+        }
+    }
+
+    /// The last document it has printed so far; null before the first.
+    pub fn last(&self) -> Value {
+        self.documents().pop().unwrap_or_default()
     }
 
     /// Waits until it has printed a document that fits, and gives it.

@@ -12,6 +12,7 @@ mod conversations;
 mod crowd;
 mod drivers;
 mod errors;
+mod ha;
 mod hostile;
 mod hostile_held;
 mod hostile_messages;
