@@ -9,6 +9,7 @@ use crate::{
     execute::{self, Access, ExecuteError, Job},
     flags::{FlagError, Settings, execute::FLAGS as EXECUTE_FLAGS},
     inspect::{self, InspectError},
+    operate::{self, OperateError},
     progress::Progress,
     role::{self, Mode, RoleError},
     settings, tls,
@@ -35,6 +36,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error(transparent)]
+    Operate(#[from] OperateError),
+    #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -51,6 +54,7 @@ impl CliError {
             | Self::Execute(ExecuteError::Job(_)) => true,
             Self::Role(error) => error.is_usage(),
             Self::Emulate(error) => error.is_usage(),
+            Self::Operate(error) => error.is_usage(),
             _ => false,
         }
     }
@@ -311,6 +315,7 @@ fn command() -> Command {
                 ),
         )
         .subcommand(Command::new("state").about("Sum the cluster up"))
+        .subcommands(operate::commands())
 }
 
 /// Our version and the protocol's.
@@ -341,6 +346,12 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
     let mut operator = Operator::new(&leader, credential.as_ref()).map_err(InspectError::from)?;
     if let Some(tls) = tls::client(&leader)? {
         operator = operator.tls(tls);
+    }
+    if let Some((name @ ("drain" | "deactivate" | "reactivate" | "maintenance"), of)) =
+        matches.subcommand()
+    {
+        runtime()?.block_on(operate::run(&operator, name, of))?;
+        return Ok(ExitCode::SUCCESS);
     }
     runtime()?.block_on(inspect_command(operator, &matches))?;
     Ok(ExitCode::SUCCESS)

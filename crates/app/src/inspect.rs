@@ -39,7 +39,7 @@ pub(crate) enum InspectError {
     NoFollower(String),
 }
 
-async fn ask(operator: &Operator, kind: call::Type) -> Result<master::Response, InspectError> {
+pub(crate) async fn ask(operator: &Operator, kind: call::Type) -> Result<master::Response, InspectError> {
     let call = master::Call {
         r#type: Some(kind as i32),
         ..Default::default()
@@ -51,7 +51,7 @@ async fn ask(operator: &Operator, kind: call::Type) -> Result<master::Response, 
 }
 
 /// Prints a message of the API as it is.
-fn print_json<T: prost::Message + prost::Name>(message: &T) {
+pub(crate) fn print_json<T: prost::Message + prost::Name>(message: &T) {
     let _ = writeln!(std::io::stdout(), "{}", json::encode(message));
 }
 

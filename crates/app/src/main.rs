@@ -14,6 +14,7 @@ mod flags;
 mod inspect;
 mod logging;
 mod nearest;
+mod operate;
 mod progress;
 mod role;
 mod settings;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tepui_client::{
     operator::Operator,
     proto::{
-        Resource, Task,
+        DrainState, Resource, Task,
         master::{call::Type, response},
     },
 };
@@ -112,10 +112,13 @@ pub(crate) async fn agents(operator: &Operator, json: bool) -> Result<(), Inspec
 }
 
 fn agent_state(agent: &response::get_agents::Agent) -> &'static str {
-    match (agent.active, agent.deactivated()) {
-        (_, true) => "deactivated",
-        (true, false) => "active",
-        (false, false) => "disconnected",
+    let drain = agent.drain_info.map(|drain| drain.state());
+    match (drain, agent.active, agent.deactivated()) {
+        (Some(DrainState::Draining), ..) => "draining",
+        (Some(DrainState::Drained), ..) => "drained",
+        (_, _, true) => "deactivated",
+        (_, true, false) => "active",
+        (_, false, false) => "disconnected",
     }
 }
 
