@@ -11,6 +11,7 @@ use std::{
 use tepui_auth::credentials::Credential;
 use tepui_emulator::{Emulator, EmulatorError, Moment, Options, Setup, Stop};
 use tepui_model::{Attributes, resources, units};
+use tepui_node::detect::{self, DetectError};
 use tepui_protocol::peer::Pid;
 
 /// Why nothing is emulated.
@@ -22,6 +23,8 @@ pub(crate) enum EmulateError {
     Positional(String),
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
+    #[error(transparent)]
+    Detect(#[from] DetectError),
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
     #[error("the leader at {0} wants none of these followers")]
@@ -32,7 +35,7 @@ impl EmulateError {
     /// Whether the command line was wrong.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Self::Flag(_) | Self::Positional(_) => true,
+            Self::Flag(_) | Self::Positional(_) | Self::Detect(_) => true,
             Self::Emulator(error) => matches!(error, EmulatorError::Layout(_)),
             _ => false,
         }
@@ -59,7 +62,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode, EmulateError> {
         return Err(EmulateError::Positional(first));
     }
     crate::logging::client();
-    let options = options(&settings)?;
+    let election = settings.text("master").filter(|text| is_election(text));
+    let election = election.map(str::to_owned);
+    let options = options(&settings, election.is_some())?;
     let period = settings.parsed("progress", positive_duration)?;
     let period = period.unwrap_or(Duration::from_secs(1));
     let json = settings.is_on("json");
@@ -67,15 +72,41 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode, EmulateError> {
         .enable_all()
         .build()
         .map_err(EmulateError::Signals)?;
-    runtime.block_on(emulate(options, period, json))
+    runtime.block_on(emulate(options, election, period, json))
 }
 
-async fn emulate(options: Options, period: Duration, json: bool) -> Result<ExitCode, EmulateError> {
+async fn emulate(
+    mut options: Options,
+    election: Option<String>,
+    period: Duration,
+    json: bool,
+) -> Result<ExitCode, EmulateError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).map_err(EmulateError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(EmulateError::Signals)?;
+    let mut leaders = None;
+    if let Some(election) = election {
+        let watch = detect::watch(&election).await?;
+        let mut first = watch.clone();
+        let found = tokio::select! {
+            found = first.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+        };
+        let Some(found) = found else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        options.setup.leader = found;
+        // What has been seen until now is no change.
+        let mut watch = watch;
+        watch.mark_unchanged();
+        leaders = Some(watch);
+    }
     let leader = options.setup.leader.address;
-    let emulator = Emulator::bind(options).await?;
+    let mut emulator = Emulator::bind(options).await?;
+    if let Some(leaders) = leaders {
+        emulator = emulator.following(leaders);
+    }
     let layout = emulator.layout();
     let places = format!(
         "{} followers on {} addresses from {} on",
@@ -112,8 +143,17 @@ async fn emulate(options: Options, period: Duration, json: bool) -> Result<ExitC
     }
 }
 
-fn options(settings: &Settings) -> Result<Options, FlagError> {
-    let leader = settings.parsed("master", leader_address)?;
+/// Whether the leader is to be looked for, rather than at an address.
+fn is_election(master: &str) -> bool {
+    master.starts_with("zk://") || master.starts_with("file://")
+}
+
+fn options(settings: &Settings, elected: bool) -> Result<Options, FlagError> {
+    let leader = match elected {
+        // Not known yet.
+        true => None,
+        false => settings.parsed("master", leader_address)?,
+    };
     let resources = |text: &str| resources::parse(text, "*").map(|all| all.to_proto());
     let setup = Setup {
         leader: Pid {
@@ -322,7 +362,7 @@ mod tests {
     fn parsed(args: &[&str]) -> Result<Options, FlagError> {
         let args: Vec<String> = args.iter().map(|arg| underscored(arg)).collect();
         let (settings, _) = Settings::resolve(vec![FLAGS], &args, |_| None, None)?;
-        options(&settings)
+        options(&settings, false)
     }
 
     #[test]
@@ -359,7 +399,7 @@ mod tests {
             ("--per_address=-1", "flag '--per_address'"),
             ("--rate=0", "followers per second"),
             ("--rate=nan", "followers per second"),
-            ("--master=zk://a/b", "it must be HOST:PORT"),
+            ("--master=http://a:1", "it must be HOST:PORT"),
             (
                 "--master=127.0.0.1",
                 "flag '--master' (command line): '127.0.0.1'",

@@ -5,8 +5,8 @@
 //! * [`executor::Executor`]: for authors of executors; reads its environment, subscribes to its
 //!   follower, resends what was not acknowledged.
 //! * [`operator::Operator`]: the operator API of leaders and followers, and the plain JSON endpoints.
-//! * [`detect::Target`]: where the leader is: `host:port`, `https://host:port` or `file://path`
-//!   (`zk://` comes with the high-availability work and is refused by name until then).
+//! * [`detect::Target`]: where the leader is: `host:port`, `https://host:port`, `zk://host:port,…/path` of an
+//!   election in ZooKeeper, or `file://path` with one of these.
 //!
 //! Every client speaks protobuf or JSON ([`Codec`]) and may carry a [`Credential`]. Under `https` a
 //! server is verified against the authorities of this machine, or as a [`Tls`] says that is given.

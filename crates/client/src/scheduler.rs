@@ -9,7 +9,7 @@ mod calls;
 use crate::{
     Codec, Credential, Error,
     backoff::Backoff,
-    detect::Target,
+    detect::{Found, Target},
     http::{Http, Records, STREAM_ID, expect_success},
     proto::{
         AgentId, ExecutorId, FrameworkId, FrameworkInfo, InverseOffer, MasterInfo, Offer, OfferId,
@@ -161,6 +161,8 @@ pub(crate) struct Link {
 
 struct Stream {
     records: Records,
+    /// Whom it is from.
+    leader: Found,
     /// Silence after which the connection counts as dead.
     silence_max: Option<Duration>,
 }
@@ -207,7 +209,18 @@ impl Scheduler {
                 self.connect().await?;
                 continue;
             };
-            let reason = match read(stream).await {
+            let leader = stream.leader.clone();
+            let event = tokio::select! {
+                biased;
+                event = read(stream) => event,
+                // Its connection may hang for long when it was cut off.
+                () = self.target.replaced(&leader) => {
+                    self.disconnect();
+                    let reason = "another leader was elected".to_owned();
+                    return Ok(Event::Disconnected { reason });
+                }
+            };
+            let reason = match event {
                 Ok(Some(event)) => match self.interpret(event)? {
                     Some(event) => return Ok(event),
                     None => continue,
@@ -255,7 +268,7 @@ impl Scheduler {
     }
 
     async fn subscribe(&mut self) -> Result<(), Error> {
-        let address = self.target.resolve().await?;
+        let leader = self.target.find().await?;
         let framework_id = lock(&self.calls.session).framework_id.clone();
         self.framework.id.clone_from(&framework_id);
         let call = scheduler::Call {
@@ -269,7 +282,7 @@ impl Scheduler {
             ..Default::default()
         };
         let http = &self.calls.http;
-        let (address, response) = http.post(&address, calls::PATH, None, &call).await?;
+        let (address, response) = http.post(&leader.address, calls::PATH, None, &call).await?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
             expect_success(&address, response).await?;
@@ -297,6 +310,7 @@ impl Scheduler {
         // Until SUBSCRIBED says how often to expect one, a record is due within the time of a call.
         self.stream = Some(Stream {
             records,
+            leader,
             silence_max: Some(crate::CALL_TIMEOUT),
         });
         Ok(())

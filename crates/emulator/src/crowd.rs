@@ -242,6 +242,16 @@ impl Crowd {
         }
     }
 
+    /// Another leads, perhaps at the same address: all go over to it.
+    pub fn leader_changed(&mut self, now: Time, leader: Pid, out: &mut Vec<Outgoing>) {
+        self.setup.leader = leader;
+        for number in 0..self.followers.len() {
+            self.with(now, number, out, |follower, scene| {
+                follower.link_broken(scene)
+            });
+        }
+    }
+
     /// When [`Crowd::tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.peek().map(|Reverse((at, ..))| *at)

@@ -79,6 +79,12 @@ impl Links {
         let _ = link.frames.send(frame);
     }
 
+    /// Another leads: all links are ended, and new ones go there.
+    pub(crate) fn redirect(&mut self, leader: SocketAddr) {
+        self.leader = leader;
+        self.open.fill_with(|| None);
+    }
+
     /// Forgets a link; `false` if it is not the current one of its address.
     pub(crate) fn forget(&mut self, (address, generation): Broken) -> bool {
         let Some(place) = self.open.get_mut(address) else {

@@ -14,9 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tepui_model::{Rng, Time};
+use tepui_protocol::peer::Pid;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -85,6 +86,7 @@ pub struct Emulator {
     crowd: Crowd,
     listener: TcpListener,
     leader: SocketAddr,
+    leaders: Option<watch::Receiver<Option<Pid>>>,
 }
 
 /// Why a run ended.
@@ -116,7 +118,16 @@ impl Emulator {
             crowd: Crowd::new(options.setup, layout.on_port(port), Rng::seed(seed)),
             listener,
             leader,
+            leaders: None,
         })
+    }
+
+    /// Goes over to whoever leads, as the receiver tells; each change is a new leader, even one at the
+    /// same address.
+    #[must_use]
+    pub fn following(mut self, leaders: watch::Receiver<Option<Pid>>) -> Self {
+        self.leaders = Some(leaders);
+        self
     }
 
     /// Where the followers are.
@@ -141,6 +152,7 @@ impl Emulator {
             clock: Clock::start(),
             links,
             layout,
+            leaders: self.leaders,
             out: Vec::new(),
             all_registered: None,
         };
@@ -157,6 +169,7 @@ struct Running {
     clock: Clock,
     links: Links,
     layout: Arc<Layout>,
+    leaders: Option<watch::Receiver<Option<Pid>>>,
     out: Vec<Outgoing>,
     all_registered: Option<Duration>,
 }
@@ -203,6 +216,10 @@ impl Running {
                         self.crowd.link_broken(self.clock.now(), link.0, &mut self.out);
                     }
                 }
+                Some(leader) = next_leader(&mut self.leaders) => {
+                    self.links.redirect(leader.address);
+                    self.crowd.leader_changed(self.clock.now(), leader, &mut self.out);
+                }
                 () = due => {}
                 _ = ticks.tick() => progress(&self.moment()),
                 () = &mut stop => return Stop::Asked,
@@ -233,6 +250,20 @@ impl Running {
             all_registered: self.all_registered,
             report: self.crowd.report().clone(),
         }
+    }
+}
+
+/// The next leader; none for the time being, or never, where nobody tells.
+async fn next_leader(leaders: &mut Option<watch::Receiver<Option<Pid>>>) -> Option<Pid> {
+    match leaders {
+        Some(receiver) => match receiver.changed().await {
+            Ok(()) => receiver.borrow_and_update().clone(),
+            Err(_) => {
+                *leaders = None;
+                None
+            }
+        },
+        None => std::future::pending().await,
     }
 }
 

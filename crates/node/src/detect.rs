@@ -1,8 +1,10 @@
-//! Where the leader is: the I/O around [`tepui_coordination`].
+//! Where the leader is: the I/O around [`tepui_coordination`]. ZooKeeper is asked by
+//! [`tepui_zookeeper`].
 
 use std::{io, net::IpAddr, time::Duration};
-use tepui_coordination::{Detector, InvalidSource, Source};
+use tepui_coordination::{Detector, InvalidSource, Source, ZooKeeperUrl, leader_pid};
 use tepui_protocol::peer::Pid;
+use tepui_zookeeper::{Options, watch_leader};
 use tokio::sync::watch;
 
 /// How often a name that does not resolve is tried again.
@@ -27,21 +29,58 @@ pub enum DetectError {
     /// A file that names another file.
     #[error("{0} names another file instead of where the leader is")]
     NestedFile(String),
-    /// ZooKeeper.
-    #[error(
-        "{0}: leader detection through ZooKeeper comes with the high availability work; use HOST:PORT"
-    )]
-    ZooKeeper(String),
 }
 
-/// Follows the leader that `--master` points to. The value is `None` until a name resolves; the
-/// watch goes on as long as the receiver lives.
+/// Follows the leader that `--master` points to. The value is `None` until a name resolves, or while
+/// nobody is elected; the watch goes on as long as the receiver lives. Any change is a new leader, even
+/// one at the same address.
 pub async fn watch(master: &str) -> Result<watch::Receiver<Option<Pid>>, DetectError> {
-    let (host, port) = address(master).await?;
+    watch_with(master, Options::default().session_timeout).await
+}
+
+/// [`watch`] with `--zk_session_timeout`.
+pub async fn watch_with(
+    master: &str,
+    session_timeout: Duration,
+) -> Result<watch::Receiver<Option<Pid>>, DetectError> {
+    match source(master).await? {
+        Source::Address { host, port } => Ok(watch_address(host, port)),
+        Source::ZooKeeper(url) => Ok(watch_election(&url, &Options { session_timeout })),
+        Source::File(path) => Err(DetectError::NestedFile(path)),
+    }
+}
+
+fn watch_election(url: &ZooKeeperUrl, options: &Options) -> watch::Receiver<Option<Pid>> {
+    let mut leader = watch_leader(url, options);
+    let (tell, found) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let info = leader.borrow_and_update().clone();
+            let pid = info.as_ref().and_then(|info| leader_pid(info));
+            if let (Some(info), None) = (&info, &pid) {
+                tracing::warn!(id = %info.id, "the leader does not say where it is");
+            }
+            if pid.is_some() || found_one(&tell) {
+                tell.send_replace(pid);
+            }
+            tokio::select! {
+                changed = leader.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+        }
+    });
+    found
+}
+
+fn found_one(tell: &watch::Sender<Option<Pid>>) -> bool {
+    tell.borrow().is_some()
+}
+
+fn watch_address(host: String, port: u16) -> watch::Receiver<Option<Pid>> {
     let mut detector = Detector::new(port);
     if let Ok(ip) = host.parse::<IpAddr>() {
         // Nothing to follow: the address is what it is.
-        return Ok(watch::channel(detector.resolved(&[ip])).1);
+        return watch::channel(detector.resolved(&[ip])).1;
     }
     let (tell, found) = watch::channel(None);
     tokio::spawn(async move {
@@ -65,28 +104,20 @@ pub async fn watch(master: &str) -> Result<watch::Receiver<Option<Pid>>, DetectE
             }
         }
     });
-    Ok(found)
+    found
 }
 
-async fn address(master: &str) -> Result<(String, u16), DetectError> {
-    let source = match Source::parse(master)? {
-        Source::File(path) => {
-            let content = tokio::fs::read_to_string(&path).await;
-            let content = content.map_err(|source| DetectError::File {
-                path: path.clone(),
-                source,
-            })?;
-            match Source::parse(&content)? {
-                Source::File(_) => return Err(DetectError::NestedFile(path)),
-                other => other,
-            }
-        }
-        other => other,
+/// What `--master` says, or what the file says that it names.
+async fn source(master: &str) -> Result<Source, DetectError> {
+    let Source::File(path) = Source::parse(master)? else {
+        return Ok(Source::parse(master)?);
     };
-    match source {
-        Source::Address { host, port } => Ok((host, port)),
-        Source::ZooKeeper(url) => Err(DetectError::ZooKeeper(url.to_string())),
-        Source::File(path) => Err(DetectError::NestedFile(path)),
+    match tokio::fs::read_to_string(&path).await {
+        Ok(content) => match Source::parse(&content)? {
+            Source::File(_) => Err(DetectError::NestedFile(path)),
+            other => Ok(other),
+        },
+        Err(source) => Err(DetectError::File { path, source }),
     }
 }
 
@@ -121,15 +152,11 @@ mod tests {
     async fn what_cannot_be_followed_is_said() {
         let error = |master| async move { watch(master).await.expect_err("an error").to_string() };
         assert!(
-            error("zk://u:secret@a:2181/mesos")
-                .await
-                .starts_with("zk://***@a:2181/mesos: ")
-        );
-        assert!(
             error("file:///no/such/file")
                 .await
                 .contains("/no/such/file")
         );
         assert!(error("nonsense").await.contains("'nonsense'"));
+        assert!(error("zk://a:2181").await.contains("chroot"));
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "hostname_prefix": value = "emulated-", Works, "host names are this and a number";
     "ip": value, Works, "first address (default: 127.64.0.1 and up for a leader on loopback, otherwise one address of this machine)";
     "json": switch = "false", Works, "print JSON lines instead of text";
-    "master" | "leader": value = "127.0.0.1:5050", Works, "where the leader is: host:port";
+    "master" | "leader": value = "127.0.0.1:5050", Works, "where the leader is: host:port, zk://..., or file:// with one of these";
     "per_address": value, Works, "followers that share an address (default: 1 on loopback, all elsewhere)";
     "port": value = "0", Works, "port of all followers; 0: any free one";
     "progress": value = "1secs", Works, "how often to print how far things are";

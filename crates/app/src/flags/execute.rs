@@ -23,7 +23,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "hdfs": value = "localhost:9000", Later("HDFS"), "HDFS name node";
     "help": switch = "false", Works, "print the flags and exit";
     "kill_after": value, Works, "kill the task after so long (10secs, 2mins)";
-    "master": value = "127.0.0.1:5050", Works, "where the leader is: host:port or file://";
+    "master": value = "127.0.0.1:5050", Works, "where the leader is: host:port, zk://..., or file:// with one of these";
     "name": value, Works, "name of the task";
     "networks": value, Works, "networks to join, separated by commas";
     "overwrite": switch = "false", Later("HDFS"), "overwrite the package in HDFS";
