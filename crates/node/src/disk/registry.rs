@@ -3,18 +3,21 @@
 //! | store | where | for |
 //! |---|---|---|
 //! | [`RegistryFile`] | one file in the work directory | a leader alone |
+//! | [`RegistryInZooKeeper`] | znodes under the path of the election | several leaders |
 //! | [`RegistryInMemory`] | nowhere | trying things out |
 //!
 //! The entries and their meaning are [`tepui_journal::registry`]'s.
 
 mod file;
 mod memory;
+mod zookeeper;
 
 pub use file::{FILE, RegistryFile, RegistryInDirectory};
 pub use memory::RegistryInMemory;
+pub use zookeeper::{RegistryInZooKeeper, SharedNodes, Unreachable};
 
 use std::{io, path::PathBuf};
-use tepui_journal::registry::{self as format, Corrupt};
+use tepui_journal::registry::{self as format, Corrupt, sharded::Fault};
 use tepui_leader::RegistryChange;
 use tepui_protocol::internal;
 
@@ -82,11 +85,19 @@ pub enum RegistryError {
         /// Why.
         source: Box<redb::Error>,
     },
+    /// It cannot be read or written in ZooKeeper.
+    #[error("the registry {place} cannot be used")]
+    Shared {
+        /// Its URL.
+        place: String,
+        /// Why.
+        source: Box<Fault<Unreachable>>,
+    },
     /// An entry is damaged.
-    #[error("the registry {} is damaged", path.display())]
+    #[error("the registry {place} is damaged")]
     Corrupt {
-        /// Which file.
-        path: PathBuf,
+        /// Its file, or its URL.
+        place: String,
         /// What is wrong.
         source: Corrupt,
     },

@@ -150,7 +150,7 @@ impl Registry for RegistryFile {
     fn load(&mut self) -> Result<Loaded, RegistryError> {
         let entries = self.read().map_err(|error| unusable(&self.path, error))?;
         let registry = format::assemble(entries).map_err(|source| RegistryError::Corrupt {
-            path: self.path.clone(),
+            place: self.path.display().to_string(),
             source,
         })?;
         Ok(Loaded {
