@@ -3,7 +3,8 @@
 //! process that it vouches for. Follows `checkpointFramework`, `checkpointExecutor` and
 //! `checkpointTask` of `src/slave/slave.cpp`.
 //!
-//! Off unless [`Config::checkpoint_runs`](crate::Config) says otherwise: nobody reads it yet.
+//! [`Config::checkpoint_runs`](crate::Config) is off only where the work directory goes with the
+//! follower.
 
 use crate::{
     Follower,
@@ -13,8 +14,14 @@ use crate::{
 };
 use bytes::Bytes;
 use tepui_model::{FrameworkId, TaskId};
+use tepui_protocol::v1;
 
 impl Follower {
+    /// Whether what a framework runs here outlives this process.
+    pub(crate) fn outlives(&self, framework: &v1::FrameworkInfo) -> bool {
+        self.config.checkpoint_runs && framework.checkpoint.unwrap_or(false)
+    }
+
     /// Keeps what a framework is and where its driver listens.
     pub(crate) fn keep_framework(&self, id: &FrameworkId, fx: &mut Effects) {
         let framework = self.frameworks.get(id).filter(|f| f.checkpoint());

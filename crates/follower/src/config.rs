@@ -106,8 +106,8 @@ pub struct Config {
     /// `--executor_reregistration_retry_interval`: how often v0 executors from before a restart are
     /// asked again to come back.
     pub executor_reregistration_retry_interval: Option<Duration>,
-    /// Whether executors and tasks of checkpointing frameworks are written down, to be recovered
-    /// after a restart. No flag yet.
+    /// Whether executors and tasks of checkpointing frameworks are written down and go on when the
+    /// follower ends, to be recovered after a restart. Off where the work directory is temporary.
     pub checkpoint_runs: bool,
     /// `--recover`.
     pub recover: Recover,
@@ -152,7 +152,7 @@ impl Config {
             executor_registration_timeout: Duration::from_secs(60),
             executor_reregistration_timeout: Duration::from_secs(2),
             executor_reregistration_retry_interval: None,
-            checkpoint_runs: false,
+            checkpoint_runs: true,
             recover: Recover::Reconnect,
             executor_shutdown_grace_period: Duration::from_secs(5),
             recovery_timeout: Duration::from_secs(15 * 60),

@@ -1,7 +1,8 @@
 //! Draining: every task is killed, nothing new is started, until nothing is left.
 //!
 //! Follows `drain` and `updateDrainStatus` of `src/slave/slave.cpp` and
-//! `docs/maintenance.md` ("automatic agent draining"). Unlike there, only the leader can ask for it.
+//! `docs/maintenance.md` ("automatic agent draining"). Unlike there, only the leader can ask for it, and
+//! executors without tasks do not count.
 
 use crate::{
     Follower, info,
@@ -29,7 +30,7 @@ impl Follower {
         if !self.is_leader(from, "DrainSlaveMessage", fx) {
             return;
         }
-        if self.operations.is_empty() && self.frameworks.is_empty() {
+        if self.has_nothing_to_drain() {
             return info(
                 fx,
                 "Asked to drain: there is nothing to be drained".to_owned(),
@@ -107,11 +108,21 @@ impl Follower {
 
     /// Ends the draining once nothing is left.
     pub(crate) fn drained_if_idle(&mut self, fx: &mut Effects) {
-        if self.drain.is_some() && self.operations.is_empty() && self.frameworks.is_empty() {
+        if self.drain.is_some() && self.has_nothing_to_drain() {
             info(fx, "Drained".to_owned());
             self.drain = None;
             self.persist_drain(fx);
         }
+    }
+
+    /// No task that waits, runs or has an end to be acknowledged, and no operation. The leader counts
+    /// the same; the reference's agent also waits for executors that idle, and refuses tasks until
+    /// they are gone even if it is reactivated meanwhile.
+    fn has_nothing_to_drain(&self) -> bool {
+        let mut frameworks = self.frameworks.values();
+        self.operations.is_empty()
+            && frameworks
+                .all(|framework| framework.tasks.is_empty() && framework.pending.is_empty())
     }
 
     fn persist_drain(&self, fx: &mut Effects) {
@@ -125,7 +136,7 @@ impl Follower {
 
     pub(crate) fn check_drain(&self) {
         assert!(
-            self.drain.is_none() || !self.operations.is_empty() || !self.frameworks.is_empty(),
+            self.drain.is_none() || !self.has_nothing_to_drain(),
             "draining nothing"
         );
     }

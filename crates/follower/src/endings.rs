@@ -9,7 +9,7 @@ use crate::{
     executors::plain,
     gc::Sandbox,
     info,
-    io::{Effect, Effects, RunFact},
+    io::{Checkpoint, Effect, Effects, RunFact},
     launch::attachments,
     paths,
     state::{ExecutorKey, Termination, id_proto},
@@ -131,10 +131,10 @@ impl Follower {
         let outside = executor.outside;
         let connection = executor.connection.take();
         let ended = container.clone();
-        let checkpoint = self
+        let outlives = self
             .frameworks
             .get(&key.0)
-            .is_some_and(|framework| framework.checkpoint());
+            .is_some_and(|framework| self.outlives(&framework.info));
         let how = status.map_or_else(
             || "ended with unknown status".to_owned(),
             |status| status.to_string(),
@@ -171,7 +171,7 @@ impl Follower {
         } else {
             self.remove_executor_if_done(key, fx);
         }
-        if checkpoint {
+        if outlives {
             fx.push(Effect::Forget { container: ended });
         }
     }
@@ -461,8 +461,16 @@ impl Follower {
         self.schedule_removal(Sandbox::Framework(id.clone()));
         self.drained_if_idle(fx);
         if self.phase == Phase::Terminating && self.frameworks.is_empty() {
-            fx.push(Effect::Stop { failed: false });
+            self.leave(fx);
         }
+    }
+
+    /// Stops for good: who starts here next is another follower.
+    pub(crate) fn leave(&self, fx: &mut Effects) {
+        if self.id.is_some() {
+            fx.push(Effect::Persist(Checkpoint::Left));
+        }
+        fx.push(Effect::Stop { failed: false });
     }
 
     /// Takes a forgotten executor's sandbox off `/files`. The names of its newest run may belong to a

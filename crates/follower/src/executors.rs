@@ -146,6 +146,15 @@ impl Follower {
             FrameworkId::from(&call.framework_id),
             ExecutorId::from(&call.executor_id),
         );
+        // The reference answers so whoever asks; here those that are back already are heard.
+        let recovering = self.phase == Phase::Recovering && call.r#type() != Type::Subscribe;
+        if recovering
+            && self
+                .executor(&key)
+                .is_none_or(|executor| executor.state == ExecutorState::Registering)
+        {
+            return Err((503, crate::RECOVERING.to_owned()));
+        }
         let framework = self
             .frameworks
             .get(&key.0)
@@ -242,6 +251,25 @@ impl Follower {
         }
         self.drop_unseen_tasks(key, &introduction.tasks, fx);
         self.send_queued(key, fx);
+        self.kill_leftovers(key, fx);
+    }
+
+    /// Kills what came back from before a restart and cannot go on.
+    fn kill_leftovers(&mut self, key: &ExecutorKey, fx: &mut Effects) {
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        for task in std::mem::take(&mut executor.kill_when_back) {
+            let kill = event::Kill {
+                task_id: task.to_proto(),
+                kill_policy: None,
+            };
+            let event = Event {
+                kill: Some(kill),
+                ..plain(event::Type::Kill)
+            };
+            self.send_executor(key, event, fx);
+        }
     }
 
     /// From here on the executor is reached this way, and no other.
@@ -305,6 +333,10 @@ impl Follower {
         let Some(executor) = framework.executors.get(&key.1) else {
             return;
         };
+        if !executor.outside {
+            // It was given them all.
+            return;
+        }
         let state = dropped(framework.partition_aware());
         let seen = |id: &str| known.iter().any(|task| task.task_id.value == id);
         let staging = executor

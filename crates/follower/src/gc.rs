@@ -11,11 +11,11 @@ use crate::{
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeSet, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tepui_model::{ExecutorId, FrameworkId, Time, units::format_duration};
+use tepui_model::{ExecutorId, FollowerId, FrameworkId, Time, units::format_duration};
 
 /// A directory of a framework, or of an executor with that of its last run. Other runs go by
 /// themselves.
@@ -24,6 +24,8 @@ pub(crate) enum Sandbox {
     Framework(FrameworkId),
     Executor(FrameworkId, ExecutorId, Option<Arc<str>>),
     Run(FrameworkId, ExecutorId, Arc<str>),
+    /// All of a follower that was here before.
+    Follower(FollowerId),
 }
 
 /// Directories that may be needed again: all but those of runs.
@@ -40,7 +42,7 @@ impl Sandbox {
             Self::Executor(framework, executor, _) => {
                 Some(Reusable::Executor(framework.clone(), executor.clone()))
             }
-            Self::Run(..) => None,
+            Self::Run(..) | Self::Follower(_) => None,
         }
     }
     /// Number of directories that are removed one by one.
@@ -65,6 +67,8 @@ pub(crate) struct Gc {
     /// Directories in the queue.
     waiting: usize,
     removing: BTreeSet<PathBuf>,
+    /// What was checkpointed of these, which nobody counts.
+    removing_checkpoints: BTreeSet<PathBuf>,
     max_age: Duration,
 }
 
@@ -77,6 +81,7 @@ impl Gc {
             vacant: 0,
             waiting: 0,
             removing: BTreeSet::new(),
+            removing_checkpoints: BTreeSet::new(),
             max_age,
         }
     }
@@ -178,11 +183,27 @@ impl Gc {
 impl Follower {
     /// Directories of a sandbox, the inner one first.
     fn sandbox_paths(&self, sandbox: &Sandbox) -> Vec<PathBuf> {
-        let (work_dir, Some(id)) = (&self.config.work_dir, self.id.as_ref()) else {
+        self.paths_below(&self.config.work_dir, sandbox)
+    }
+
+    /// Where what was checkpointed of a sandbox lies. It goes before the sandbox does.
+    fn checkpoint_paths(&self, sandbox: &Sandbox) -> Vec<PathBuf> {
+        if !self.config.checkpoint_runs {
+            return Vec::new();
+        }
+        self.paths_below(&self.config.work_dir.join("meta"), sandbox)
+    }
+
+    fn paths_below(&self, work_dir: &Path, sandbox: &Sandbox) -> Vec<PathBuf> {
+        if let Sandbox::Follower(id) = sandbox {
+            return vec![paths::follower(work_dir, id)];
+        }
+        let Some(id) = self.id.as_ref() else {
             return Vec::new();
         };
         let run = |framework, executor, run| paths::run(work_dir, id, framework, executor, run);
         match sandbox {
+            Sandbox::Follower(_) => Vec::new(),
             Sandbox::Framework(framework) => vec![paths::framework(work_dir, id, framework)],
             Sandbox::Run(framework, executor, name) => vec![run(framework, executor, name)],
             Sandbox::Executor(framework, executor, name) => {
@@ -194,16 +215,39 @@ impl Follower {
     }
 
     pub(crate) fn schedule_removal(&mut self, sandbox: Sandbox) {
+        // They have to be brought into order first.
+        if let Some((age, removals)) = &mut self.recovery.removals {
+            return removals.push((*age, sandbox));
+        }
         self.gc.schedule(sandbox, self.now + self.config.gc_delay);
         self.set_gc_timer();
     }
 
-    /// A framework's or executor's directory is needed again. Its path, if it is too late: it is
+    /// Schedules what has not been used for some time already. Nothing else is scheduled yet.
+    pub(crate) fn schedule_aged(&mut self, mut removals: Vec<(Duration, Sandbox)>) {
+        removals.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        for (age, sandbox) in removals {
+            let wait = self.config.gc_delay.saturating_sub(age);
+            self.gc.schedule(sandbox, self.now + wait);
+        }
+        self.set_gc_timer();
+    }
+
+    /// A framework's or executor's directory is needed again. Its paths, if it is too late: they are
     /// being removed right now.
-    pub(crate) fn unschedule(&mut self, sandbox: &Sandbox) -> Option<PathBuf> {
-        self.gc.cancel(&sandbox.reusable()?);
-        let path = self.sandbox_paths(sandbox).pop()?;
-        self.gc.removing.contains(&path).then_some(path)
+    pub(crate) fn unschedule(&mut self, sandbox: &Sandbox) -> Vec<PathBuf> {
+        let Some(reusable) = sandbox.reusable() else {
+            return Vec::new();
+        };
+        self.gc.cancel(&reusable);
+        let last = |mut paths: Vec<PathBuf>| paths.pop();
+        [self.checkpoint_paths(sandbox), self.sandbox_paths(sandbox)]
+            .into_iter()
+            .filter_map(last)
+            .filter(|path| {
+                self.gc.removing.contains(path) || self.gc.removing_checkpoints.contains(path)
+            })
+            .collect()
     }
 
     pub(crate) fn set_gc_timer(&mut self) {
@@ -245,6 +289,10 @@ impl Follower {
 
     fn remove_until(&mut self, until: Time, fx: &mut Effects) {
         while let Some(sandbox) = self.gc.pop_until(until) {
+            for path in self.checkpoint_paths(&sandbox) {
+                self.gc.removing_checkpoints.insert(path.clone());
+                fx.push(Effect::Remove { path });
+            }
             for path in self.sandbox_paths(&sandbox) {
                 self.gc.removing.insert(path.clone());
                 fx.push(Effect::Remove { path });
@@ -254,11 +302,13 @@ impl Follower {
     }
 
     pub(crate) fn removed(&mut self, path: PathBuf, error: Option<String>, fx: &mut Effects) {
-        if !self.gc.removing.remove(&path) {
+        let counted = self.gc.removing.remove(&path);
+        if !counted && !self.gc.removing_checkpoints.remove(&path) {
             return;
         }
         match error {
-            None => self.counters.path_removals_succeeded += 1,
+            None if counted => self.counters.path_removals_succeeded += 1,
+            None => {}
             Some(error) => {
                 self.counters.path_removals_failed += 1;
                 warn(fx, format!("Failed to remove {}: {error}", path.display()));

@@ -296,11 +296,13 @@ pub enum Reply {
 }
 
 /// What must survive a follower's restart. The layout on disk is the reference's
-/// (`src/slave/paths.cpp`); recovery from it comes with the availability work.
+/// (`src/slave/paths.cpp`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checkpoint {
-    /// `meta/slaves/<id>/slave.info`.
+    /// `meta/slaves/<id>/slave.info`, and `meta/slaves/latest`.
     Follower(Box<v1::AgentInfo>),
+    /// Nothing is to be recovered: `meta/slaves/latest` goes.
+    Left,
     /// A status update to be retried until acknowledged, checkpointing frameworks only.
     StatusUpdate(Box<internal::StatusUpdate>),
     /// `framework.info` and `framework.pid`.
@@ -355,8 +357,16 @@ pub enum RunFact {
     Process(u32),
     /// How it is connected: `libprocess.pid`, `http.marker`.
     Link(RecoveredLink),
-    /// A task it is to get: `task.info`.
-    Task(Box<v1::Task>),
+    /// A task it is to get: `task.info`, and for executors of this process `task.launch`, which the
+    /// reference does not have.
+    Task {
+        /// What leaders and readers see of it.
+        task: Box<v1::Task>,
+        /// What is needed to run it.
+        launch: Option<Arc<v1::TaskInfo>>,
+        /// The group it belongs to.
+        group: Option<Arc<str>>,
+    },
     /// An update of a task need not be sent again: `task.updates`.
     Acknowledged {
         /// Which task.

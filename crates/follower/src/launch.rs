@@ -8,7 +8,7 @@ use crate::{
     Follower,
     config::{COMMAND_EXECUTOR_CPUS, COMMAND_EXECUTOR_MEM_MB, Config},
     environment, info,
-    io::{Effect, Effects, LocalExecutor, RunFact},
+    io::{Effect, Effects, LocalExecutor, LocalTask, RunFact},
     paths,
     state::{Executor, ExecutorKey, PendingLaunch},
     timers::Timer,
@@ -59,10 +59,7 @@ impl Follower {
             &container.value,
         );
         let latest = paths::latest_run(&self.config.work_dir, &follower, &key.0, &key.1);
-        let user = self.config.switch_user.then(|| {
-            let own = info_.command.as_ref().and_then(|c| c.user.clone());
-            own.unwrap_or_else(|| launch.framework.user.clone())
-        });
+        let user = self.user_of(&info_, &launch.framework);
         info(
             fx,
             format!(
@@ -101,6 +98,9 @@ impl Follower {
         self.timers
             .set(Timer::ExecutorRegistration(container.clone()), deadline);
 
+        if kind != ExecutorKind::Custom {
+            return self.start_local_executor(key, Vec::new(), fx);
+        }
         let checkpoint = launch.framework.checkpoint.unwrap_or(false);
         let base = environment::executor(
             &self.config,
@@ -110,26 +110,62 @@ impl Follower {
             &self.pid,
             checkpoint,
         );
-        if kind == ExecutorKind::Custom {
-            let spec = self.custom_executor_spec(launch, container, sandbox, latest, user, base);
-            return fx.push(Effect::Launch(Box::new(spec)));
-        }
-        let environment = match kind {
-            ExecutorKind::Default => environment::default_executor_task(&info_, &self.pid),
-            _ => environment::command_task(base, &info_),
+        let spec = self.custom_executor_spec(launch, container, sandbox, latest, user, base);
+        fx.push(Effect::Launch(Box::new(spec)));
+    }
+
+    /// Starts an executor that runs in this process, with what it ran before a restart.
+    pub(crate) fn start_local_executor(
+        &self,
+        key: &ExecutorKey,
+        recovered: Vec<LocalTask>,
+        fx: &mut Effects,
+    ) {
+        let (Some(follower), Some(framework)) = (&self.id, self.frameworks.get(&key.0)) else {
+            return;
         };
+        let Some(executor) = framework.executors.get(&key.1) else {
+            return;
+        };
+        let environment = match executor.kind {
+            ExecutorKind::Default => environment::default_executor_task(&executor.info, &self.pid),
+            _ => {
+                let base = environment::executor(
+                    &self.config,
+                    &executor.info,
+                    &executor.sandbox,
+                    follower,
+                    &self.pid,
+                    framework.checkpoint(),
+                );
+                environment::command_task(base, &executor.info)
+            }
+        };
+        let latest = paths::latest_run(&self.config.work_dir, follower, &key.0, &key.1);
         fx.push(Effect::StartLocalExecutor(Box::new(LocalExecutor {
-            container,
-            info: (*info_).clone(),
-            framework: launch.framework.clone(),
-            sandbox,
+            container: executor.container.clone(),
+            info: (*executor.info).clone(),
+            framework: (*framework.info).clone(),
+            sandbox: executor.sandbox.clone(),
             latest: Some(latest),
-            user,
+            user: self.user_of(&executor.info, &framework.info),
             environment,
-            shutdown_grace_period: environment::grace_period(&self.config, &info_),
-            outlives: checkpoint,
-            recovered: Vec::new(),
+            shutdown_grace_period: environment::grace_period(&self.config, &executor.info),
+            outlives: self.outlives(&framework.info),
+            recovered,
         })));
+    }
+
+    /// Who runs an executor, and the tasks in it that do not say.
+    fn user_of(
+        &self,
+        executor: &v1::ExecutorInfo,
+        framework: &v1::FrameworkInfo,
+    ) -> Option<String> {
+        let own = || executor.command.as_ref().and_then(|c| c.user.clone());
+        self.config
+            .switch_user
+            .then(|| own().unwrap_or_else(|| framework.user.clone()))
     }
 
     fn custom_executor_spec(
@@ -161,10 +197,8 @@ impl Follower {
             command,
             container_info: container_info.cloned().map(Arc::new),
             resources: resources.to_proto().into(),
-            outlives: launch
-                .framework
-                .checkpoint
-                .unwrap_or(false)
+            outlives: self
+                .outlives(&launch.framework)
                 .then(|| launch.executor.executor_id.value.as_str().into()),
         }
     }
@@ -208,6 +242,7 @@ pub(crate) fn new_executor(
         completed: QueueSync::default(),
         ever_sent_task: false,
         pending_termination: None,
+        kill_when_back: Vec::new(),
     }
 }
 

@@ -20,7 +20,7 @@
 //! | draining | `drain.rs` |
 //! | removal of old sandboxes | `gc.rs` |
 //! | operator calls that change something | `operator.rs` |
-//! | what ran before a restart | `recovery.rs`; what is kept for it: `checkpointing.rs` |
+//! | what ran before a restart | `recovery.rs`; what is kept for it: `checkpointing.rs`; whether it fits the settings of today: `compatibility.rs` |
 //!
 //! Readers get a [`view::View`]; `read/` turns one into documents.
 //!
@@ -28,6 +28,7 @@
 
 mod authentication;
 mod checkpointing;
+pub mod compatibility;
 pub mod config;
 mod drain;
 mod driver;
@@ -78,6 +79,9 @@ use tepui_protocol::{
 };
 use timers::{Timer, Timers};
 use view::View;
+
+/// What is answered (503) to those who ask before all is known again.
+pub const RECOVERING: &str = "Agent has not finished recovery";
 
 /// One follower.
 ///
@@ -142,6 +146,7 @@ impl Follower {
             info: info.clone(),
             capabilities: Arc::new(registration::capabilities()),
             phase: Phase::Disconnected,
+            recovery_time: Default::default(),
             leader: None,
             frameworks: RedBlackTreeMapSync::default(),
             completed_frameworks: QueueSync::default(),
@@ -220,6 +225,7 @@ impl Follower {
             Input::Shutdown { reason } => self.shutdown(&reason, fx),
         }
         self.end_recovery_if_done(fx);
+        self.drained_if_idle(fx);
         self.publish();
     }
 
@@ -482,6 +488,7 @@ impl Follower {
             info: self.info.clone(),
             capabilities: self.view.capabilities.clone(),
             phase: self.phase,
+            recovery_time: self.recovery.took,
             leader: self.leader.clone(),
             total: self.total.clone(),
             operations: self.operations.view.clone(),

@@ -98,6 +98,10 @@ pub fn snapshot(view: &View, now: Time) -> BTreeMap<String, f64> {
         view.max_sandbox_age.as_secs_f64(),
     );
     set("slave/uptime_secs", now.since(view.started).as_secs_f64());
+    // Where there was something to take back.
+    if !view.recovery_time.is_zero() {
+        set("slave/recovery_time_secs", view.recovery_time.as_secs_f64());
+    }
     set(
         "slave/registered",
         f64::from(u8::from(view.phase == Phase::Running)),

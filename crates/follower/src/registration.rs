@@ -169,7 +169,7 @@ impl Follower {
             checkpointed_resources: self.checkpointed_resources(),
             ..Default::default()
         };
-        for framework in self.frameworks.values() {
+        for framework in self.frameworks.values().filter(|f| !f.damaged) {
             message.frameworks.push((*framework.info).clone());
             let staging =
                 |task: &Arc<v1::TaskInfo>| new_task(task, &framework.id, TaskState::TaskStaging);
@@ -191,6 +191,10 @@ impl Follower {
             }
         }
         for framework in self.completed_frameworks.iter() {
+            if framework.info.name.is_empty() && framework.info.user.is_empty() {
+                // The one whose checkpoint was damaged.
+                continue;
+            }
             let executors = framework.completed_executors.iter();
             let tasks = executors.flat_map(|e| e.terminated.values().chain(e.completed.iter()));
             message.completed_frameworks.push(i::archive::Framework {
@@ -340,7 +344,9 @@ impl Follower {
             let task = TaskId::from(&status.task_id);
             let known =
                 |f: &crate::state::Framework| f.tasks.contains_key(&task) || f.is_pending(&task);
-            if self.frameworks.get(&framework).is_some_and(known) {
+            // What a damaged checkpoint cost is on its way.
+            let told = self.updates.awaits(&framework, &task);
+            if told || self.frameworks.get(&framework).is_some_and(known) {
                 continue;
             }
             let update = self.agent_update(
@@ -429,7 +435,7 @@ impl Follower {
         self.pause_updates();
         self.pause_operations();
         if self.frameworks.is_empty() {
-            return fx.push(Effect::Stop { failed: false });
+            return self.leave(fx);
         }
         let ids: Vec<_> = self.frameworks.keys().cloned().collect();
         for id in ids {

@@ -32,6 +32,8 @@ pub(crate) struct Framework {
     /// v0 drivers have one; v1 schedulers do not.
     pub(crate) pid: Option<Pid>,
     pub(crate) terminating: bool,
+    /// Nothing is known of it but its id: its checkpoint is damaged. The leader is not told.
+    pub(crate) damaged: bool,
     pub(crate) pending: Vec<PendingLaunch>,
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
     /// Executor of each task that is queued, launched, or terminated and not acknowledged.
@@ -47,6 +49,7 @@ impl Framework {
             info: Arc::new(info),
             pid,
             terminating: false,
+            damaged: false,
             pending: Vec::new(),
             executors: BTreeMap::new(),
             tasks: FxHashMap::default(),
@@ -168,6 +171,8 @@ pub(crate) struct Executor {
     pub(crate) completed: QueueSync<Arc<v1::Task>>,
     pub(crate) ever_sent_task: bool,
     pub(crate) pending_termination: Option<Termination>,
+    /// Recovered tasks that are not to go on: killed once it is back.
+    pub(crate) kill_when_back: Vec<TaskId>,
 }
 
 /// Why an update does not fit what is known of its task.
@@ -303,9 +308,9 @@ pub(crate) fn new_task(info: &v1::TaskInfo, framework: &FrameworkId, state: Task
         state: state.into(),
         resources: info.resources.clone(),
         labels: info.labels.clone(),
-        discovery: info.discovery.clone(),
-        container: info.container.clone(),
-        health_check: info.health_check.clone(),
+        discovery: info.discovery.clone().map(Box::new),
+        container: info.container.clone().map(Box::new),
+        health_check: info.health_check.clone().map(Box::new),
         kill_policy: info.kill_policy,
         user: command_user.or_else(executor_user),
         limits: info.limits.clone(),

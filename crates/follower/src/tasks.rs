@@ -308,6 +308,10 @@ impl Follower {
 
     fn enqueue(&mut self, key: &ExecutorKey, launch: &PendingLaunch, fx: &mut Effects) {
         let mut accepted = Vec::new();
+        let outlives = self.outlives(&launch.framework);
+        let local = self.executor(key).is_some_and(|e| !e.outside);
+        let group: Option<Arc<str>> = (launch.group && outlives && local)
+            .then(|| self.rng.uuid().hyphenated().to_string().into());
         for task in &launch.tasks {
             let id = TaskId::from(&task.task_id);
             if self
@@ -331,8 +335,14 @@ impl Follower {
             if let Some(executor) = self.executor_mut(key) {
                 executor.queued.insert(id.clone(), task.clone());
             }
-            let kept = new_task(task, &key.0, TaskState::TaskStaging);
-            self.keep(key, RunFact::Task(Box::new(kept)), fx);
+            if outlives {
+                let fact = RunFact::Task {
+                    task: Box::new(new_task(task, &key.0, TaskState::TaskStaging)),
+                    launch: local.then(|| task.clone()),
+                    group: group.clone(),
+                };
+                self.keep(key, fact, fx);
+            }
             accepted.push(id);
         }
         if launch.group
@@ -609,28 +619,31 @@ fn killed_before_delivery(group: bool) -> &'static str {
 /// allocated to and carry their reservations as a stack, executors know their framework.
 fn normalize(launch: &mut PendingLaunch) {
     let info = &launch.framework;
-    let role = match info.roles.as_slice() {
-        [] => Some(info.role.clone().unwrap_or_else(|| "*".to_owned())),
-        [only] => Some(only.clone()),
-        _ => None,
-    };
-    let fix = |list: &mut Vec<v1::Resource>| {
-        for resource in list {
-            if let (None, Some(role)) = (&resource.allocation_info, &role) {
-                resource.allocation_info = Some(v1::resource::AllocationInfo {
-                    role: Some(role.clone()),
-                });
-            }
-            resources::upgrade(resource);
-        }
-    };
-    fix(&mut launch.executor.resources);
+    allocate(&mut launch.executor.resources, info);
     launch.executor.framework_id = info.id.clone();
     for task in &mut launch.tasks {
         let task = Arc::make_mut(task);
-        fix(&mut task.resources);
+        allocate(&mut task.resources, info);
         if let Some(executor) = &mut task.executor {
-            fix(&mut executor.resources);
+            allocate(&mut executor.resources, info);
         }
+    }
+}
+
+/// Says which role resources are allocated to where that goes without saying, as agents before 1.2
+/// and frameworks of one role have it.
+pub(crate) fn allocate(resources: &mut [v1::Resource], framework: &v1::FrameworkInfo) {
+    let role = match framework.roles.as_slice() {
+        [] => Some(framework.role.clone().unwrap_or_else(|| "*".to_owned())),
+        [only] => Some(only.clone()),
+        _ => None,
+    };
+    for resource in resources {
+        if let (None, Some(role)) = (&resource.allocation_info, &role) {
+            resource.allocation_info = Some(v1::resource::AllocationInfo {
+                role: Some(role.clone()),
+            });
+        }
+        resources::upgrade(resource);
     }
 }

@@ -25,6 +25,8 @@ pub struct View {
     pub capabilities: Arc<Vec<v1::agent_info::Capability>>,
     /// Where it stands with its leader.
     pub phase: Phase,
+    /// How long it took to take back what ran before.
+    pub recovery_time: std::time::Duration,
     /// Who leads.
     pub leader: Option<Pid>,
     /// What there is, with what operations made of it.

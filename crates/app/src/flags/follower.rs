@@ -64,8 +64,8 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "enforce_container_disk_quota": switch = "false", Later("container isolation"), "kill containers over their disk quota";
     "executor_environment_variables": value, Works, "environment of executors instead of the follower's own, JSON or file://";
     "executor_registration_timeout": value = "1mins", Works, "how long an executor may take to register";
-    "executor_reregistration_retry_interval": value, Later("high availability"), "how often reconnecting executors are asked again";
-    "executor_reregistration_timeout": value = "2secs", Later("high availability"), "how long executors may take to come back";
+    "executor_reregistration_retry_interval": value, Works, "how often reconnecting executors are asked again";
+    "executor_reregistration_timeout": value = "2secs", Works, "how long executors may take to come back";
     "executor_shutdown_grace_period": value = "5secs", Works, "time executors get to shut down";
     "external_log_file": value, Works, "log file served at /files when another program writes it";
     "fetcher_cache_dir": value = "/tmp/mesos/fetch", Later("container isolation"), "cache of fetched URIs";
@@ -121,9 +121,9 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "qos_controller": value, Later("the resource model"), "module that corrects oversubscription";
     "qos_correction_interval_min": value = "0ns", Later("the resource model"), "least time between two corrections";
     "quiet": switch = "false", Works, "do not log to standard error";
-    "reconfiguration_policy": value = "equal", Later("high availability"), "which changes of resources and attributes a restart may bring";
-    "recover": value = "reconnect", Later("high availability"), "reconnect to or clean up what ran before";
-    "recovery_timeout": value = "15mins", Later("high availability"), "how long executors wait for the follower to come back";
+    "reconfiguration_policy": value = "equal", Works, "which changes of resources and attributes a restart may bring";
+    "recover": value = "reconnect", Works, "reconnect to or clean up what ran before";
+    "recovery_timeout": value = "15mins", Works, "how long executors wait for the follower to come back";
     "registration_backoff_factor": value = "1secs", Works, "first wait between registrations";
     "resource_estimator": value, Later("the resource model"), "module that estimates oversubscription";
     "resource_provider_config_dir": value, Later("the resource model"), "resource provider configurations";
@@ -132,12 +132,12 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "runtime_dir": value = "/var/run/mesos", NoEffect("nothing is kept there"), "directory for state that a reboot clears";
     "sandbox_directory": value = "/mnt/mesos/sandbox", Later("container isolation"), "where the sandbox is inside containers with an image";
     "secret_resolver": value, Later("modules"), "module that resolves secrets";
-    "strict": switch = "true", Later("high availability"), "errors while recovering are fatal";
+    "strict": switch = "true", Works, "errors while recovering are fatal";
     "switch_user": switch = "true", Works, "run tasks as their user";
     "systemd_enable_support": switch = "true", Later("container isolation"), "use systemd slices";
     "systemd_runtime_directory": value = "/run/systemd/system", Later("container isolation"), "systemd runtime directory";
     "version": switch = "false", Works, "print the version and exit";
     "volume_gid_range": value, Later("container isolation"), "group ids for shared volumes";
     "work_dir": value = "", Works, "directory for durable state";
-    "zk_session_timeout": value = "10secs", Later("high availability"), "ZooKeeper session timeout";
+    "zk_session_timeout": value = "10secs", Works, "how long ZooKeeper may not answer before another session is begun";
 };

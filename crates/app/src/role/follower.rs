@@ -10,8 +10,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tepui_containers::linux::Launcher;
+use tepui_follower::config::Recover;
 use tepui_model::{Attributes, units};
 use tepui_node::{
     detect,
@@ -21,6 +23,9 @@ use tepui_node::{
 };
 use tepui_protocol::peer::Pid;
 use tokio::sync::watch;
+
+/// As in the reference (`src/slave/constants.hpp`).
+const EXECUTOR_REREGISTRATION_MAX: Duration = Duration::from_secs(15);
 
 /// Runs a follower until a signal, a failure, or until the leader tells it to go.
 pub(super) async fn run(
@@ -36,10 +41,16 @@ pub(super) async fn run(
     })?;
     let master = settings.text("master").ok_or(RoleError::Missing {
         flag: "master",
-        why: "HOST:PORT of the leader",
+        why: "HOST:PORT of the leader, or zk://HOST:PORT,…/PATH of the election",
     })?;
-    let leader = detect::watch(master)
-        .await
+    let session_timeout = settings.parsed("zk_session_timeout", |text| {
+        units::parse_duration(text).map_err(|error| error.to_string())
+    })?;
+    let leader = match session_timeout {
+        Some(timeout) => detect::watch_with(master, timeout).await,
+        None => detect::watch(master).await,
+    };
+    let leader = leader
         .map_err(|error| crate::flags::FlagError::Invalid {
             name: "master",
             from: settings.source("master"),
@@ -113,6 +124,10 @@ pub(super) fn options(
     if let Some(interval) = settings.parsed("disk_watch_interval", units::parse_duration)? {
         options.disk_watch_interval = interval;
     }
+    options.strict = settings.is_on("strict");
+    if let Some(policy) = settings.parsed("reconfiguration_policy", str::parse)? {
+        options.reconfiguration_policy = policy;
+    }
     options.log_dir = settings.text("log_dir").map(str::to_owned);
     options.external_log_file = settings.text("external_log_file").map(str::to_owned);
     options.log_file = log_file(settings, "follower");
@@ -158,6 +173,17 @@ fn config(
     if let Some(value) = duration("executor_registration_timeout")? {
         config.executor_registration_timeout = value;
     }
+    if let Some(value) = settings.parsed("recover", recover)? {
+        config.recover = value;
+    }
+    if let Some(value) = duration("recovery_timeout")? {
+        config.recovery_timeout = value;
+    }
+    if let Some(value) = settings.parsed("executor_reregistration_timeout", reregistration)? {
+        config.executor_reregistration_timeout = value;
+    }
+    config.executor_reregistration_retry_interval =
+        duration("executor_reregistration_retry_interval")?;
     if let Some(value) = duration("executor_shutdown_grace_period")? {
         config.executor_shutdown_grace_period = value;
     }
@@ -180,6 +206,25 @@ fn config(
     config.executor_link_variables = tls::executor_variables(std::env::vars_os());
     config.flags = settings.published(crate::flags::follower::FLAGS);
     Ok(config)
+}
+
+fn recover(text: &str) -> Result<Recover, String> {
+    match text {
+        "reconnect" => Ok(Recover::Reconnect),
+        "cleanup" => Ok(Recover::Cleanup),
+        _ => Err("it is neither 'reconnect' nor 'cleanup'".to_owned()),
+    }
+}
+
+/// Leaders that wait for followers to be back count on this bound.
+fn reregistration(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text) {
+        Ok(value) if value > EXECUTOR_REREGISTRATION_MAX => Err(format!(
+            "Expected `--executor_reregistration_timeout` to be not more than {}",
+            units::format_duration(EXECUTOR_REREGISTRATION_MAX)
+        )),
+        result => result.map_err(|error| error.to_string()),
+    }
 }
 
 fn headroom(text: &str) -> Result<f64, String> {

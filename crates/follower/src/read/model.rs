@@ -92,8 +92,16 @@ pub fn task(task: &v1::Task) -> Value {
     );
     set(&mut out, "user", task.user.as_ref().map(|user| json!(user)));
     set(&mut out, "labels", task.labels.as_ref().map(labels));
-    set(&mut out, "discovery", task.discovery.as_deref().map(message));
-    set(&mut out, "container", task.container.as_deref().map(message));
+    set(
+        &mut out,
+        "discovery",
+        task.discovery.as_deref().map(message),
+    );
+    set(
+        &mut out,
+        "container",
+        task.container.as_deref().map(message),
+    );
     set(
         &mut out,
         "health_check",

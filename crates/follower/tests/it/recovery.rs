@@ -8,7 +8,10 @@ use tepui_follower::{
     Config, Follower, Phase,
     config::Recover,
     io::{Checkpoint, Effect, Effects, Input, ProcessName},
-    recovered::{Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink, RecoveredTask},
+    recovered::{
+        Fate, Problem, Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink,
+        RecoveredTask,
+    },
     view::ExecutorState,
 };
 use tepui_model::{
@@ -70,6 +73,9 @@ fn written(task: &str, state: TaskState, number: u8) -> i::StatusUpdate {
 fn remembered(id: &str, updates: Vec<i::StatusUpdate>, acknowledged: &[u8]) -> RecoveredTask {
     RecoveredTask {
         task: sent_task(id),
+        damaged: None,
+        launched: None,
+        group: None,
         updates,
         acknowledged: acknowledged.iter().map(|number| uuid(*number)).collect(),
     }
@@ -83,19 +89,23 @@ fn running() -> RecoveredTask {
 fn executor(link: RecoveredLink, tasks: Vec<RecoveredTask>) -> RecoveredExecutor {
     RecoveredExecutor {
         info: custom_executor("e"),
+        damaged: None,
         generated: false,
         container: "c".into(),
         process: Some(42),
+        fate: Fate::Running,
         link,
         completed: false,
         tasks,
         earlier_runs: Vec::new(),
+        age: Duration::ZERO,
     }
 }
 
 fn checkpoints(executors: Vec<RecoveredExecutor>) -> Recovered {
     Recovered {
         id: ID.into(),
+        info: v1::AgentInfo::default(),
         rebooted: false,
         drain: None,
         frameworks: vec![RecoveredFramework {
@@ -103,6 +113,7 @@ fn checkpoints(executors: Vec<RecoveredExecutor>) -> Recovered {
                 checkpoint: Some(true),
                 ..framework()
             },
+            damaged: None,
             pid: None,
             executors,
         }],
@@ -110,10 +121,12 @@ fn checkpoints(executors: Vec<RecoveredExecutor>) -> Recovered {
     }
 }
 
-fn restarted_with(config: Config, recovered: Recovered) -> World {
+fn restarted_with(config: Config, mut recovered: Recovered) -> World {
     let mut w = World::with(config.clone());
     w.follower = Follower::new(config, w.now, Rng::seed(7), Some(recovered.id.clone()));
     let mut fx = Effects::default();
+    // As after a restart with the same settings.
+    recovered.info = (*w.follower.view().info).clone();
     w.follower.recover(w.now, recovered, &mut fx);
     w.follower.check();
     w.effects.extend(fx.drain());
@@ -222,7 +235,11 @@ fn a_v0_executor_comes_back_with_its_task_and_then_the_leader_hears_of_it() {
     let mut w = with_driver(running());
     assert_eq!(phase(&w), Phase::Recovering);
     driver_says(&mut w, reregister());
-    assert_eq!(w.seen(), ["ExecutorReregisteredMessage to executor(1)"]);
+    // How it is reached is kept before it hears of it.
+    assert_eq!(
+        w.seen(),
+        ["persist", "ExecutorReregisteredMessage to executor(1)"]
+    );
     assert_eq!(phase(&w), Phase::Disconnected);
     let message = introduce(&mut w);
     assert_eq!(message.tasks.len(), 1);
@@ -298,6 +315,7 @@ fn an_update_that_was_safe_already_is_acknowledged_and_not_sent_twice() {
     assert_eq!(
         w.seen(),
         [
+            "persist",
             "ExecutorReregisteredMessage to executor(1)",
             "StatusUpdateAcknowledgementMessage to executor(1)",
             "persist",
@@ -326,6 +344,7 @@ fn an_end_that_the_framework_has_acknowledged_is_not_told_again() {
     assert_eq!(
         w.seen(),
         [
+            "persist",
             "ExecutorReregisteredMessage to executor(1)",
             "StatusUpdateAcknowledgementMessage to executor(1)",
         ]
@@ -341,7 +360,7 @@ fn a_v1_executor_subscribes_again_and_tasks_it_never_saw_are_dropped() {
     assert_eq!(w.seen(), ["attach", "attach", "attach"]);
     let (_, refusal) = w.http_subscribe(subscribe("e"));
     assert_eq!(refusal, None);
-    assert_eq!(w.seen(), ["SUBSCRIBED to stream", "persist"]);
+    assert_eq!(w.seen(), ["persist", "SUBSCRIBED to stream", "persist"]);
     assert_eq!(phase(&w), Phase::Disconnected);
     introduce(&mut w);
     assert_eq!(
@@ -403,8 +422,8 @@ fn drivers_are_asked_again_until_they_are_back_and_may_answer_twice() {
     assert_eq!(w.seen(), ["ReconnectExecutorMessage to executor(1)"]);
     driver_says(&mut w, reregister());
     driver_says(&mut w, reregister());
-    let answers = ["ExecutorReregisteredMessage to executor(1)"; 2];
-    assert_eq!(w.seen(), answers);
+    let answer = ["persist", "ExecutorReregisteredMessage to executor(1)"];
+    assert_eq!(w.seen(), [answer, answer].concat());
     w.pass(Duration::from_millis(750));
     assert!(w.seen().is_empty());
     w.pass(TIMEOUT);
@@ -425,25 +444,157 @@ fn what_registers_for_the_first_time_while_recovering_is_sent_away() {
     assert_eq!(phase(&w), Phase::Recovering);
 }
 
-#[test]
-fn tasks_that_ran_within_the_follower_are_reported_at_once_and_durably() {
-    let mut command = executor(RecoveredLink::Unknown, vec![running()]);
+/// The executor of a command task, which runs within the follower.
+fn command_executor_of(tasks: Vec<RecoveredTask>) -> RecoveredExecutor {
+    let mut command = executor(RecoveredLink::Unknown, tasks);
     command.generated = true;
     command.process = None;
-    let mut w = restarted(checkpoints(vec![command]));
-    let persisted = w.effects.iter().any(|e| match e {
-        Effect::Persist(Checkpoint::StatusUpdate(u)) => u.status.state() == TaskState::TaskGone,
-        _ => false,
+    command.fate = Fate::Unknown;
+    command
+}
+
+fn launched(mut task_: RecoveredTask, group: Option<&str>) -> RecoveredTask {
+    task_.launched = Some(task(&task_.task.task_id.value));
+    task_.group = group.map(Into::into);
+    task_
+}
+
+#[test]
+fn tasks_within_the_follower_go_on_in_an_executor_that_is_started_anew() {
+    let mut w = restarted(checkpoints(vec![command_executor_of(vec![launched(
+        running(),
+        None,
+    )])]));
+    let local = w.local_executor();
+    assert_eq!(local.container, container());
+    assert!(local.outlives);
+    assert_eq!(local.recovered.len(), 1);
+    assert_eq!(local.recovered[0].info.task_id.value, "t");
+    assert_eq!(local.recovered[0].state, Some(TaskState::TaskRunning));
+    assert_eq!(phase(&w), Phase::Recovering);
+    w.step(Input::LocalExecutorCall {
+        container: container(),
+        call: Box::new(subscribe("e")),
     });
-    assert!(persisted);
+    assert_eq!(w.seen(), ["SUBSCRIBED to local"]);
+    assert_eq!(phase(&w), Phase::Disconnected);
+    let message = introduce(&mut w);
+    assert_eq!(message.tasks.len(), 1);
+    assert!(w.updates().is_empty());
+}
+
+#[test]
+fn tasks_whose_launch_nobody_wrote_down_are_reported_as_the_reference_does() {
+    let mut w = restarted(checkpoints(vec![command_executor_of(vec![running()])]));
     assert_eq!(phase(&w), Phase::Disconnected);
     introduce(&mut w);
     assert_eq!(
         told(&w.updates()),
         [
-            "t TASK_GONE REASON_EXECUTOR_TERMINATED The executor ran within the agent and ended with it"
+            "t TASK_FAILED REASON_EXECUTOR_TERMINATED Abnormal executor termination: unknown container"
         ]
     );
+}
+
+#[test]
+fn a_group_that_lost_one_does_not_go_on_when_it_is_back() {
+    let group = Some("g");
+    let failed = vec![written("u", TaskState::TaskFailed, 3)];
+    let tasks = vec![
+        launched(running(), group),
+        launched(remembered("u", failed, &[]), group),
+        launched(remembered("v", Vec::new(), &[]), Some("other")),
+    ];
+    let mut executor = command_executor_of(tasks);
+    executor.generated = false;
+    executor.info = v1::ExecutorInfo {
+        r#type: Some(v1::executor_info::Type::Default.into()),
+        ..custom_executor("e")
+    };
+    let mut w = restarted(checkpoints(vec![executor]));
+    let local = w.local_executor();
+    let ids: Vec<_> = local
+        .recovered
+        .iter()
+        .map(|task| task.info.task_id.value.as_str())
+        .collect();
+    assert_eq!(ids, ["t", "v"]);
+    w.step(Input::LocalExecutorCall {
+        container: container(),
+        call: Box::new(subscribe("e")),
+    });
+    assert_eq!(w.seen(), ["SUBSCRIBED to local", "KILL t to local"]);
+}
+
+#[test]
+fn a_task_whose_checkpoint_is_damaged_is_reported_with_the_reason_durably_and_killed() {
+    let mut damaged = running();
+    damaged.damaged = Some("task.info: it was not written completely".to_owned());
+    let other = remembered("u", vec![written("u", TaskState::TaskRunning, 2)], &[2]);
+    let link = RecoveredLink::Driver(driver());
+    let mut w = restarted(checkpoints(vec![executor(link, vec![damaged, other])]));
+    let persisted = w.effects.iter().any(|e| match e {
+        Effect::Persist(Checkpoint::StatusUpdate(u)) => u.status.state() == TaskState::TaskGone,
+        _ => false,
+    });
+    assert!(persisted);
+    w.effects.clear();
+    driver_says(&mut w, reregister());
+    assert_eq!(
+        w.seen(),
+        [
+            "persist",
+            "ExecutorReregisteredMessage to executor(1)",
+            "KillTaskMessage to executor(1)"
+        ]
+    );
+    introduce(&mut w);
+    assert_eq!(
+        told(&w.updates()),
+        ["t TASK_GONE REASON_AGENT_RESTARTED task.info: it was not written completely"]
+    );
+}
+
+#[test]
+fn a_damaged_executor_or_framework_ends_and_its_tasks_are_reported() {
+    for whole in [true, false] {
+        let mut damaged = executor(RecoveredLink::Http, vec![running()]);
+        damaged.damaged = whole.then(|| "executor.info is damaged".to_owned());
+        let mut recovered = checkpoints(vec![damaged]);
+        recovered.frameworks[0].damaged = (!whole).then(|| "framework.info is damaged".to_owned());
+        let mut w = restarted(recovered);
+        assert!(w.seen().contains(&"destroy".to_owned()));
+        let message = introduce(&mut w);
+        assert_eq!(message.frameworks.len(), usize::from(whole));
+        w.exited(&container(), ExitStatus::Signal(9));
+        let updates = told(&w.updates());
+        assert_eq!(updates.len(), 1);
+        assert!(updates[0].starts_with("t TASK_GONE REASON_EXECUTOR_TERMINATED"));
+        assert!(updates[0].ends_with("is damaged"), "{updates:?}");
+    }
+}
+
+#[test]
+fn what_was_not_used_for_long_is_removed_first_whatever_the_order() {
+    let mut old = executor(RecoveredLink::Http, Vec::new());
+    old.completed = true;
+    old.age = Duration::from_secs(3600);
+    let mut young = old.clone();
+    young.info = custom_executor("a");
+    young.container = "d".into();
+    young.age = Duration::from_secs(60);
+    let mut w = restarted(checkpoints(vec![young, old]));
+    w.effects.clear();
+    let delay = w.follower.view().config.gc_delay;
+    w.pass(delay - Duration::from_secs(3600));
+    let seen = w.seen();
+    assert!(!seen.is_empty());
+    assert!(
+        seen.iter()
+            .all(|seen| seen.starts_with("remove") && seen.contains("executors/e")),
+        "{seen:?}"
+    );
+    assert!(seen.iter().any(|seen| seen.contains("/meta/")), "{seen:?}");
 }
 
 #[test]
@@ -469,7 +620,7 @@ fn a_completed_run_is_history() {
         vec![running(), remembered("u", Vec::new(), &[])],
     );
     old.completed = true;
-    old.earlier_runs = vec!["b".into()];
+    old.earlier_runs = vec![("b".into(), Duration::ZERO)];
     let mut w = restarted(checkpoints(vec![old]));
     assert_eq!(phase(&w), Phase::Disconnected);
     let view = w.follower.view();
@@ -519,6 +670,7 @@ fn draining_goes_on_after_a_restart() {
     assert_eq!(
         w.seen(),
         [
+            "persist",
             "ExecutorReregisteredMessage to executor(1)",
             "KillTaskMessage to executor(1)"
         ]
@@ -545,7 +697,11 @@ fn a_follower_that_is_stopped_while_recovering_unregisters() {
 #[test]
 fn what_could_not_be_read_is_counted() {
     let mut recovered = checkpoints(Vec::new());
-    recovered.problems = vec!["one".into(), "two".into()];
+    let problem = |text: &str| Problem {
+        text: text.to_owned(),
+        damage: true,
+    };
+    recovered.problems = vec![problem("one"), problem("two")];
     let w = restarted(recovered);
     assert_eq!(w.follower.view().counters.recovery_errors, 2);
 }
@@ -583,6 +739,11 @@ fn any_executor() -> impl Strategy<Value = RecoveredExecutor> {
         executor.generated = flags.0;
         executor.completed = flags.1 && flags.2;
         executor.process = Some(42).filter(|_| flags.1);
+        executor.fate = match (flags.1, flags.2) {
+            (true, _) => Fate::Running,
+            (false, true) => Fate::Exited(None),
+            (false, false) => Fate::Unknown,
+        };
         executor
     })
 }
@@ -598,7 +759,6 @@ proptest! {
         let mut config = config();
         config.recover = if cleanup { Recover::Cleanup } else { Recover::Reconnect };
         config.executor_reregistration_retry_interval = Some(Duration::from_millis(500));
-        config.checkpoint_runs = true;
         let mut recovered = checkpoints(executors);
         recovered.rebooted = rebooted;
         recovered.drain = drains.then(v1::DrainConfig::default);
@@ -642,6 +802,6 @@ fn calls_of_an_executor_that_is_not_back_are_refused() {
     let reply = w.http(call);
     assert!(matches!(
         reply,
-        tepui_follower::io::Reply::Error { status: 403, .. }
+        tepui_follower::io::Reply::Error { status: 503, .. }
     ));
 }

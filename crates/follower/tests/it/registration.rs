@@ -236,7 +236,7 @@ fn shutdown_ends_executors_first() {
     });
     assert_eq!(w.seen(), ["SHUTDOWN to local"]);
     w.exited(&container, ExitStatus::Code(0));
-    assert_eq!(w.seen(), ["stop local", "stop false"]);
+    assert_eq!(w.seen(), ["stop local", "persist", "stop false"]);
 }
 
 #[test]
@@ -245,7 +245,10 @@ fn an_operator_shutdown_unregisters() {
     w.step(Input::Shutdown {
         reason: "SIGUSR1".into(),
     });
-    assert_eq!(w.seen(), ["UnregisterSlaveMessage to master", "stop false"]);
+    assert_eq!(
+        w.seen(),
+        ["UnregisterSlaveMessage to master", "persist", "stop false"]
+    );
 }
 
 #[test]

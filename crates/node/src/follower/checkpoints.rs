@@ -2,15 +2,18 @@
 //!
 //! Files and formats are the reference's (`src/slave/paths.cpp`, `src/slave/state.cpp`): below
 //! `meta/slaves/<id>` and `meta/resources`, each protobuf message after its length as a little-endian
-//! `u32`. Resources are read back at a start ([`recover_resources`]); what is written of runs of executors
-//! is in `runs`, and nothing starts from it yet.
+//! `u32`. They are read back at a start: resources by [`recover_resources`], the rest by `recover`; what is
+//! written of runs of executors is in `runs`.
+//!
+//! A batch is durable when [`Disk::sync`] has returned: each file was synced before it got its name, and
+//! every directory in which a name changed, new ones included, at the end. What a machine's failure
+//! leaves of a batch was not acknowledged to anybody. When something cannot be written (a full disk),
+//! nothing after it is done, and the follower stops: what runs goes on, and is taken back by the next one.
 
-use super::runs;
+use super::{durable::Disk, runs};
 use prost::Message;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::symlink,
+    fs, io,
     path::{Path, PathBuf},
     sync::mpsc as blocking,
     thread,
@@ -49,9 +52,7 @@ pub(super) fn start(work_dir: PathBuf) -> io::Result<(Records, Written)> {
         .name("checkpoints".to_owned())
         .spawn(move || {
             for batch in batches {
-                let result = batch
-                    .iter()
-                    .try_for_each(|checkpoint| write(&work_dir, checkpoint));
+                let result = write(&work_dir, &batch);
                 if results.send(result).is_err() {
                     return;
                 }
@@ -60,13 +61,27 @@ pub(super) fn start(work_dir: PathBuf) -> io::Result<(Records, Written)> {
     Ok((records, written))
 }
 
-pub(super) fn write(work_dir: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    let slaves = work_dir.join("meta").join("slaves");
+/// Writes a batch; it is durable then.
+pub(super) fn write(work_dir: &Path, batch: &[Checkpoint]) -> Result<(), CheckpointError> {
+    let mut disk = Disk::default();
+    for checkpoint in batch {
+        write_one(work_dir, checkpoint, &mut disk)?;
+    }
+    disk.sync()
+}
+
+fn write_one(
+    work_dir: &Path,
+    checkpoint: &Checkpoint,
+    disk: &mut Disk,
+) -> Result<(), CheckpointError> {
+    let meta = work_dir.join("meta");
+    let slaves = meta.join("slaves");
     match checkpoint {
-        Checkpoint::Follower(info) => follower(&slaves, info),
+        Checkpoint::Follower(info) => follower(&slaves, info, disk),
+        Checkpoint::Left => disk.remove(&slaves.join("latest")),
         Checkpoint::StatusUpdate(update) => match updates_file(&slaves, update) {
-            Some(path) => append(&path, &update_record(update))
-                .map_err(|source| CheckpointError { path, source }),
+            Some(path) => disk.append(&path, &framed(&update_record(update))),
             None => {
                 tracing::warn!(task = %update.status.task_id.value, "an update does not say where it belongs");
                 Ok(())
@@ -76,13 +91,29 @@ pub(super) fn write(work_dir: &Path, checkpoint: &Checkpoint) -> Result<(), Chec
             follower,
             info,
             pid,
-        } => runs::framework(&work_dir.join("meta"), follower, info, pid.as_ref()),
-        Checkpoint::Run(run) => runs::run(&work_dir.join("meta"), run),
-        Checkpoint::Resources(resources) => resource_state(work_dir, resources),
+        } => runs::framework(&meta, follower, info, pid.as_ref(), disk),
+        Checkpoint::Run(run) => runs::run(&meta, run, disk),
+        Checkpoint::Resources(resources) => resource_state(work_dir, resources, disk),
         Checkpoint::Drain { follower, config } => {
-            drain(&slaves, follower.as_str(), config.as_ref())
+            drain(&slaves, follower.as_str(), config.as_ref(), disk)
         }
     }
+}
+
+/// Says which run of the system this is, for the next start.
+pub(super) fn write_boot_id(work_dir: &Path, boot_id: &str) -> Result<(), CheckpointError> {
+    let path = work_dir.join("meta").join("boot_id");
+    if fs::read(&path).is_ok_and(|known| known == boot_id.as_bytes()) {
+        return Ok(());
+    }
+    let mut disk = Disk::default();
+    disk.put(&path, boot_id.as_bytes())?;
+    disk.sync()
+}
+
+/// Makes what was recovered not to be, so that the next follower is a new one.
+pub(super) fn leave(work_dir: &Path) -> Result<(), CheckpointError> {
+    write(work_dir, &[Checkpoint::Left])
 }
 
 /// Where the resources are kept: with operations, and without them for agents of before 1.8.
@@ -96,9 +127,10 @@ fn resource_files(work_dir: &Path) -> [PathBuf; 2] {
 fn resource_state(
     work_dir: &Path,
     checkpoint: &ResourcesCheckpoint,
+    disk: &mut Disk,
 ) -> Result<(), CheckpointError> {
     for path in &checkpoint.made {
-        fs::create_dir_all(path).map_err(|source| failed(path, source))?;
+        disk.make(path)?;
     }
     for (path, keeps_root) in &checkpoint.gone {
         tracing::info!(volume = %path.display(), "removing a persistent volume");
@@ -109,14 +141,8 @@ fn resource_state(
     for resource in &checkpoint.state.resources {
         all.extend(framed(resource));
     }
-    let written = || {
-        if let Some(directory) = state.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        replace(&resources, &all)?;
-        replace(&state, &framed(&checkpoint.state))
-    };
-    written().map_err(|source| failed(&state, source))
+    disk.put(&resources, &all)?;
+    disk.put(&state, &framed(&checkpoint.state))
 }
 
 fn remove_volume(path: &Path, keeps_root: bool) -> io::Result<()> {
@@ -180,19 +206,16 @@ fn drain(
     slaves: &Path,
     follower: &str,
     config: Option<&v1::DrainConfig>,
+    disk: &mut Disk,
 ) -> Result<(), CheckpointError> {
     if !usable(follower) {
         return Ok(());
     }
     let path = slaves.join(follower).join("drain.config");
-    let result = match config {
-        Some(config) => replace(&path, &framed(config)),
-        None => match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        },
-    };
-    result.map_err(|source| failed(&path, source))
+    match config {
+        Some(config) => disk.put(&path, &framed(config)),
+        None => disk.remove(&path),
+    }
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> CheckpointError {
@@ -202,7 +225,7 @@ pub(super) fn failed(path: &Path, source: io::Error) -> CheckpointError {
     }
 }
 
-fn follower(slaves: &Path, info: &v1::AgentInfo) -> Result<(), CheckpointError> {
+fn follower(slaves: &Path, info: &v1::AgentInfo, disk: &mut Disk) -> Result<(), CheckpointError> {
     let Some(id) = info
         .id
         .as_ref()
@@ -212,26 +235,8 @@ fn follower(slaves: &Path, info: &v1::AgentInfo) -> Result<(), CheckpointError> 
         return Ok(());
     };
     let directory = slaves.join(id);
-    let path = directory.join("slave.info");
-    let written = || {
-        fs::create_dir_all(&directory)?;
-        replace(&path, &framed(info))?;
-        point(&slaves.join("latest"), &directory)
-    };
-    written().map_err(|source| CheckpointError {
-        path: path.clone(),
-        source,
-    })
-}
-
-/// Makes a link point at a directory, whatever it pointed at before.
-pub(super) fn point(link: &Path, directory: &Path) -> io::Result<()> {
-    let fresh = link.with_file_name(".latest");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => symlink(directory, &fresh)?,
-    }
-    fs::rename(&fresh, link)
+    disk.put(&directory.join("slave.info"), &framed(info))?;
+    disk.point(&slaves.join("latest"), &directory)
 }
 
 /// Where the updates of a task are kept. Ids come from frameworks: one that is no file name has no
@@ -279,33 +284,11 @@ fn update_record(update: &StatusUpdate) -> StatusUpdateRecord {
     }
 }
 
-pub(super) fn append(path: &Path, record: &StatusUpdateRecord) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-    file.write_all(&framed(record))?;
-    file.sync_data()
-}
-
 pub(super) fn framed(message: &impl Message) -> Vec<u8> {
     // No message comes near 4 GiB: it would not have been received.
     let mut bytes = (message.encoded_len() as u32).to_le_bytes().to_vec();
     bytes.extend(message.encode_to_vec());
     bytes
-}
-
-/// The old file or the new one, whatever happens meanwhile.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -323,7 +306,7 @@ mod tests {
             hostname: "h".to_owned(),
             ..Default::default()
         };
-        write(dir.path(), &Checkpoint::Follower(Box::new(info.clone()))).expect("written");
+        write(dir.path(), &[Checkpoint::Follower(Box::new(info.clone()))]).expect("written");
         let bytes = fs::read(dir.path().join("meta/slaves/latest/slave.info")).expect("a file");
         assert_eq!(bytes, framed(&info));
 
@@ -351,7 +334,7 @@ mod tests {
         for _ in 0..2 {
             write(
                 dir.path(),
-                &Checkpoint::StatusUpdate(Box::new(update.clone())),
+                &[Checkpoint::StatusUpdate(Box::new(update.clone()))],
             )
             .expect("written");
         }
@@ -389,7 +372,7 @@ mod tests {
         let record = |checkpoint: &ResourcesCheckpoint| {
             write(
                 dir.path(),
-                &Checkpoint::Resources(Box::new(checkpoint.clone())),
+                &[Checkpoint::Resources(Box::new(checkpoint.clone()))],
             )
         };
         record(&checkpoint).expect("written");
@@ -422,7 +405,7 @@ mod tests {
                 follower: "S0".into(),
                 config,
             };
-            write(dir.path(), &drain).expect("written");
+            write(dir.path(), &[drain]).expect("written");
         };
         record(Some(v1::DrainConfig::default()));
         assert!(path.exists());

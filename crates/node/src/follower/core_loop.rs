@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    containers::{self, Containers, News},
+    containers::{self, Containers, News, RecoveredContainer},
     files::Files,
     http::stream::{ClosedStreams, Record, Streams},
     net::Links,
@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use std::{fs, path::PathBuf, sync::Arc};
 use tepui_executor::io::{Input as ExecutorInput, ProbeId, ProbeOutcome};
 use tepui_follower::{
-    Follower,
+    Follower, Phase,
     io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, LocalExecutor, ProcessName, Reply},
     view::View,
 };
@@ -106,6 +106,8 @@ pub(super) struct CoreLoop {
     view: Arc<ArcSwap<View>>,
     runtime: Handle,
     notices: Notices,
+    /// What ran before is still being taken back.
+    recovering: bool,
     /// The core's or the launcher's last word.
     over: Option<Result<(), FollowerError>>,
 }
@@ -121,9 +123,12 @@ enum Wake {
 }
 
 impl CoreLoop {
+    /// `begun`: what came of taking back what ran before; `found`: containers that are left, to be taken
+    /// back by executors of this process.
     pub(super) fn new(
         clock: Clock,
         core: Follower,
+        (mut begun, found): (Effects, Vec<RecoveredContainer>),
         channels: Channels,
         streams: Streams,
         links: Links,
@@ -133,18 +138,23 @@ impl CoreLoop {
         rng: Rng,
         runtime: Handle,
     ) -> Self {
-        let locals = Locals::new(
+        let mut locals = Locals::new(
             rng,
             containers.clone(),
             runtime.clone(),
             channels.tell.clone(),
         );
+        locals.found(found);
+        let mut outbox = Outbox::new();
+        for effect in begun.drain() {
+            outbox.push(Step(effect));
+        }
         Self {
             clock,
             core,
             effects: Effects::default(),
             notices: Notices::default(),
-            outbox: Outbox::new(),
+            outbox,
             locals,
             inputs: Vec::new(),
             channels,
@@ -156,6 +166,7 @@ impl CoreLoop {
             unattached: FxHashMap::default(),
             view,
             runtime,
+            recovering: true,
             over: None,
         }
     }
@@ -297,6 +308,11 @@ impl CoreLoop {
                 break;
             }
         }
+        // Every executor that has to do with what is left has been started by then.
+        if self.recovering && self.core.view().phase != Phase::Recovering {
+            self.recovering = false;
+            self.locals.discard_rest();
+        }
         if let Some(records) = self.outbox.begin() {
             // The thread only ends early by a panic.
             self.channels
@@ -359,6 +375,8 @@ impl CoreLoop {
                 let result = if failed {
                     Err(FollowerError::Stopped)
                 } else {
+                    // Nobody will come to take anything back.
+                    self.containers.end_all_at_the_end();
                     Ok(())
                 };
                 self.over.get_or_insert(result);

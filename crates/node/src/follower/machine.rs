@@ -1,4 +1,4 @@
-//! What the machine offers, and how full its disk is.
+//! What the machine offers, how full its disk is, and when it was started.
 
 use std::{path::PathBuf, time::Duration};
 use tepui_containers::linux;
@@ -21,6 +21,12 @@ pub fn detect(work_dir: &std::path::Path) -> Detected {
             .map_or(unknown.mem_mb, |bytes| bytes / MIB),
         disk_mb: host.disk_bytes.map_or(unknown.disk_mb, |bytes| bytes / MIB),
     }
+}
+
+/// Which run of the system this is. Empty where the kernel does not say.
+pub(super) fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.unwrap_or_default().trim().to_owned()
 }
 
 /// Measures now and every `interval` for as long as the runtime lives.

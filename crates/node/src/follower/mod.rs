@@ -6,8 +6,9 @@
 //! | `core_loop` | the thread: inputs, `handle`, publish the view, effects through the outbox |
 //! | `locals` | the executors that run in this process: their containers, probes, timers and end |
 //! | `probes` | HTTP and TCP probes |
-//! | `checkpoints` | the thread that writes what must survive |
-//! | `recover` | reads back what survived a restart (nothing starts from it yet) |
+//! | `checkpoints` | the thread that writes what must survive; `durable`: how a file is changed |
+//! | `recover` | reads back what survived a restart |
+//! | `restart` | brings together what was read with the containers that are left |
 //! | `runs` | writes what `recover` reads |
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API |
@@ -16,12 +17,14 @@
 
 mod checkpoints;
 mod core_loop;
+mod durable;
 mod facts;
 mod locals;
 mod machine;
 mod operator;
 mod probes;
 mod recover;
+mod restart;
 mod runs;
 mod service;
 
@@ -42,10 +45,11 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use core_loop::{Channels, CoreLoop, Inner};
+use restart::Restart;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 use tepui_containers::linux::Launcher;
-use tepui_follower::{Config, Follower};
-use tepui_model::{FollowerId, Rng, resources::operations::OperationError};
+use tepui_follower::{Config, compatibility::Policy, io::Effects};
+use tepui_model::{Rng, resources::operations::OperationError};
 use tepui_protocol::peer::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,8 +68,10 @@ pub struct FollowerOptions {
     pub launcher: Launcher,
     /// Where the leader is; see [`crate::detect`].
     pub leader: watch::Receiver<Option<Pid>>,
-    /// The id it had before a restart.
-    pub recovered: Option<FollowerId>,
+    /// `--strict`: not to start where a checkpoint is damaged.
+    pub strict: bool,
+    /// `--reconfiguration_policy`
+    pub reconfiguration_policy: Policy,
     /// Settings of the fetcher.
     pub fetch: FetchOptions,
     /// `--disk_watch_interval`
@@ -101,7 +107,8 @@ impl FollowerOptions {
             config,
             launcher,
             leader,
-            recovered: None,
+            strict: true,
+            reconfiguration_policy: Policy::Equal,
             fetch: FetchOptions::default(),
             disk_watch_interval: Duration::from_secs(60),
             log_dir: None,
@@ -133,6 +140,28 @@ pub enum FollowerError {
     /// What must survive cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Checkpoints are damaged, and `--strict` is on.
+    #[error(
+        "{} of what was checkpointed is damaged; with --strict=false the follower starts and reports \
+         what it lost:\n{}", .0.len(), .0.join("\n")
+    )]
+    Damaged(Vec<String>),
+    /// The settings do not allow to go on as the follower that was here.
+    #[error(
+        "{reason}\n\
+         To keep the current agent id, change the settings back or take a more permissive \
+         --reconfiguration_policy.\n\
+         To start as a new agent, which ends what runs, remove {}", latest.display()
+    )]
+    Incompatible {
+        /// What changed.
+        reason: String,
+        /// What to remove to begin anew.
+        latest: PathBuf,
+    },
+    /// What containers are left cannot be found out.
+    #[error("cannot take over the containers of before")]
+    Containers(#[source] io::Error),
     /// What operations made of the resources does not fit the resources of today.
     #[error("the resources differ from those that reservations and volumes were made of")]
     Resources(#[source] OperationError),
@@ -171,11 +200,11 @@ impl FollowerNode {
         let mut rng = Rng::seed(seed);
         let clock = Clock::start();
 
-        let mut core = Follower::new(config, clock.now(), rng.child(), options.recovered);
-        if let Some(state) = checkpoints::recover_resources(&work_dir)? {
-            core.restore_resources(&state)
-                .map_err(FollowerError::Resources)?;
-        }
+        let policy = (options.strict, options.reconfiguration_policy);
+        let Restart {
+            mut core,
+            recovered,
+        } = restart::begin(config, policy, clock.now(), rng.child()).await?;
         let view = Arc::new(ArcSwap::new(core.view()));
         let (inbox, jobs) = Inbox::new(INBOX_INPUTS);
         let (streams, closed) = Streams::new(options.limits.stream_bytes_max);
@@ -190,9 +219,19 @@ impl FollowerNode {
             broken,
         );
         let fetcher = Fetcher::new(options.fetch, HttpClient::new(Trust::System));
+        let state = core.view().config.checkpoint_runs;
+        let state = state.then(|| work_dir.join("meta").join("containers"));
+        let news = tell(&inner, Inner::News);
         let (containers, containers_end) =
-            Containers::start(options.launcher, fetcher, None, tell(&inner, Inner::News))
+            Containers::start(options.launcher, fetcher, state, news)
                 .map_err(FollowerError::Launcher)?;
+        let found = containers
+            .recover()
+            .await
+            .map_err(FollowerError::Containers)?;
+        let mut begun = Effects::default();
+        let found = restart::go_on(&mut core, clock.now(), recovered, found, &mut begun);
+        checkpoints::write_boot_id(&work_dir, &machine::boot_id())?;
         let (records, written) =
             checkpoints::start(work_dir.clone()).map_err(FollowerError::Thread)?;
         machine::watch_disk(
@@ -221,6 +260,7 @@ impl FollowerNode {
         let core_loop = CoreLoop::new(
             clock,
             core,
+            (begun, found),
             channels,
             streams,
             links.clone(),
@@ -331,7 +371,7 @@ impl FollowerHandle {
     }
 
     /// Stops at once: no more requests, the core's thread ends, what was queued for peers is sent,
-    /// every container is killed. Call it after [`Self::ended`] too.
+    /// every container is killed that does not outlive the follower. Call it after [`Self::ended`] too.
     pub async fn shutdown(self) {
         // Fails if the thread ended by itself.
         let _ = self.stop.send(());

@@ -10,15 +10,16 @@
 //! …/executors/<id>/{executor.info, executor_generated_for_command_task}
 //! …/runs/latest -> <container>
 //! …/runs/<container>/{executor.sentinel, pids/forked.pid, pids/libprocess.pid, pids/http.marker}
-//! …/tasks/<id>/{task.info, task.updates}
+//! …/tasks/<id>/{task.info, task.updates, task.launch}
 //! ```
 //!
-//! A file that is damaged costs what it describes and nothing else, and that is said. What was
+//! Only `task.launch` is ours: what is needed to go on with a task that an executor of this process
+//! runs, and the group it belongs to.
+//!
+//! A file that is damaged costs what it describes and nothing else, and that is said; directories have
+//! the names of ids, so that every task is known whose checkpoint cannot be read. What was
 //! written last may be torn: the rest of `task.updates` is cut off, so that what is appended from now
 //! on can be read. Where more than that is wrong, the file is kept aside as `task.updates.damaged`.
-//!
-//! Nothing starts from this yet: [`FollowerNode`](super::FollowerNode) begins as a new follower until
-//! containers outlive it.
 
 use super::{CheckpointError, checkpoints::failed};
 use bytes::Bytes;
@@ -28,10 +29,15 @@ use std::{
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 use tepui_follower::{
     paths::usable,
-    recovered::{Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink, RecoveredTask},
+    recovered::{
+        Fate, Problem, Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink,
+        RecoveredTask,
+    },
 };
 use tepui_model::FollowerId;
 use tepui_protocol::{
@@ -63,88 +69,192 @@ pub fn recover(work_dir: &Path, boot_id: &str) -> Result<Option<Recovered>, Chec
         let error = io::Error::new(io::ErrorKind::InvalidData, "it describes another agent");
         return Err(failed(&path, error));
     }
-    let rebooted = match read(&meta.join("boot_id"))? {
-        Some(bytes) => String::from_utf8_lossy(&bytes).trim() != boot_id.trim(),
-        None => false,
-    };
+    let rebooted = reader.rebooted(&meta.join("boot_id"), boot_id);
     let frameworks = reader.directories(&directory.join("frameworks"));
     let frameworks = frameworks
         .iter()
-        .filter_map(|path| reader.framework(path))
+        .map(|path| reader.framework(path))
         .collect();
     let drain = reader.message(&directory.join("drain.config"));
     Ok(Some(Recovered {
         id: FollowerId::from(id.as_str()),
+        info,
         rebooted,
-        drain,
+        drain: drain.ok().flatten(),
         frameworks,
         problems: reader.problems,
     }))
 }
 
+/// Followers that were in this work directory before, and for how long nothing was written of them.
+/// `own`: the one that is here now.
+pub(super) fn others(work_dir: &Path, own: Option<&FollowerId>) -> Vec<(FollowerId, Duration)> {
+    let mut reader = Reader::default();
+    let mut found = BTreeSet::new();
+    for below in ["slaves", "meta/slaves"] {
+        let names = reader.directories(&work_dir.join(below));
+        found.extend(names.iter().filter_map(|path| name(path)));
+    }
+    for problem in &reader.problems {
+        tracing::warn!("Looking for old followers: {}", problem.text);
+    }
+    found
+        .into_iter()
+        .filter(|id| own.is_none_or(|own| own.as_str() != id))
+        .map(|id| {
+            let places = [work_dir.join("slaves"), work_dir.join("meta/slaves")];
+            let ages = places.iter().filter_map(|place| age(&place.join(&id)));
+            (
+                FollowerId::from(id.as_str()),
+                ages.min().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+/// How long a file or directory has not been changed.
+fn age(path: &Path) -> Option<Duration> {
+    let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+    SystemTime::now().duration_since(changed.ok()?).ok()
+}
+
 /// Collects what cannot be read.
 #[derive(Debug, Default)]
 struct Reader {
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
+/// What a file holds: a message, nothing (it is not there, or nothing of it had reached the disk), or
+/// why it cannot be read.
+type Content<M> = Result<Option<M>, String>;
+
 impl Reader {
-    fn framework(&mut self, directory: &Path) -> Option<RecoveredFramework> {
+    /// A boot id that is none says nothing.
+    fn rebooted(&mut self, path: &Path, now: &str) -> bool {
+        let is_id = |text: &str| text.len() == 36 && text.bytes().all(|b| b.is_ascii_graphic());
+        match self.text(path) {
+            Some(text) if is_id(&text) => text != now.trim(),
+            Some(_) => {
+                self.damage(path, &"it holds no boot id");
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn framework(&mut self, directory: &Path) -> RecoveredFramework {
         let path = directory.join("framework.info");
         let executors = directory.join("executors");
-        let Some(mut info) = self.message::<v1::FrameworkInfo>(&path) else {
-            self.forsaken(&path, &executors);
-            return None;
+        let own = name(directory).unwrap_or_default();
+        let stand_in = || v1::FrameworkInfo {
+            // Nothing would have been written otherwise.
+            checkpoint: Some(true),
+            ..Default::default()
         };
+        let described = self.described(&path, &executors, stand_in);
+        let (mut info, damaged) = described.unwrap_or_else(|| (stand_in(), None));
         // Up to Mesos 0.22 the name of the directory alone told.
-        info.id.get_or_insert_with(|| v1::FrameworkId {
-            value: name(directory).unwrap_or_default(),
-        });
+        info.id
+            .get_or_insert(v1::FrameworkId { value: own.clone() });
         let executors = self.directories(&executors);
-        Some(RecoveredFramework {
+        RecoveredFramework {
             pid: self.pid(&directory.join("framework.pid")),
             executors: executors
                 .iter()
-                .filter_map(|path| self.executor(path))
+                .filter_map(|path| self.executor(path, &own))
                 .collect(),
+            damaged,
             info,
-        })
+        }
     }
 
-    fn executor(&mut self, directory: &Path) -> Option<RecoveredExecutor> {
+    /// The message that describes what lies below a directory; where it cannot be read, and something
+    /// lies there, what stands in for it, and why. Nothing, where it was about to be made or removed.
+    fn described<M: Message + Name + Default>(
+        &mut self,
+        path: &Path,
+        below: &Path,
+        stand_in: impl FnOnce() -> M,
+    ) -> Option<(M, Option<String>)> {
+        let why = match self.message(path) {
+            Ok(Some(message)) => return Some((message, None)),
+            Ok(None) if !holds_something(below) => return None,
+            Ok(None) => {
+                let why = "it is missing or empty";
+                self.note(path, &why);
+                why.to_owned()
+            }
+            Err(why) => why,
+        };
+        let why = format!("The agent cannot read {}: {why}", path.display());
+        Some((stand_in(), Some(why)))
+    }
+
+    fn executor(&mut self, directory: &Path, framework: &str) -> Option<RecoveredExecutor> {
         let runs = directory.join("runs");
+        let all = self.directories(&runs);
         let latest = match pointed_at(&runs.join("latest")) {
             Ok(Some(latest)) if runs.join(&latest).is_dir() => latest,
-            Ok(_) => {
-                // It ended while the executor was launched, or while its directory was removed.
-                self.forsaken(&runs.join("latest"), &runs);
-                return None;
-            }
-            Err(error) => {
-                self.problem(&error.path, &error.source);
-                return None;
-            }
+            // It ended while the executor was launched, or while its directory was removed.
+            Ok(_) if all.is_empty() => return None,
+            Ok(_) => self.newest(&runs.join("latest"), &all, &"it points nowhere")?,
+            Err(error) => self.newest(&error.path, &all, &error.source)?,
         };
         let path = directory.join("executor.info");
-        let Some(info) = self.message::<v1::ExecutorInfo>(&path) else {
-            self.forsaken(&path, &runs);
-            return None;
+        let executor_id = v1::ExecutorId {
+            value: name(directory).unwrap_or_default(),
         };
-        let earlier_runs = self.directories(&runs);
-        let earlier_runs = earlier_runs.iter().filter_map(|run| name(run));
+        let framework_id = v1::FrameworkId {
+            value: framework.to_owned(),
+        };
         let run = runs.join(&latest);
+        let (info, damaged) = self.described(&path, &run, || v1::ExecutorInfo {
+            executor_id: executor_id.clone(),
+            framework_id: Some(framework_id),
+            ..Default::default()
+        })?;
+        let earlier = all.iter().filter_map(|run| Some((name(run)?, run)));
+        let earlier = earlier.filter(|(run, _)| *run != latest);
         let pids = run.join("pids");
+        let sentinel = run.join("executor.sentinel");
         let tasks = self.directories(&run.join("tasks"));
-        Some(RecoveredExecutor {
+        let mut recovered = RecoveredExecutor {
             generated: self.generated(directory, &info),
             process: self.number(&pids.join("forked.pid")),
+            fate: Fate::Unknown,
             link: self.link(&pids),
-            completed: run.join("executor.sentinel").exists(),
-            tasks: tasks.iter().filter_map(|path| self.task(path)).collect(),
-            earlier_runs: earlier_runs.filter(|run| *run != latest).collect(),
+            completed: sentinel.exists(),
+            tasks: Vec::new(),
+            earlier_runs: earlier
+                .map(|(name, run)| (name, age(run).unwrap_or_default()))
+                .collect(),
+            age: age(&sentinel).unwrap_or_default(),
             container: latest,
+            damaged,
             info,
-        })
+        };
+        recovered.tasks = tasks.iter().filter_map(|path| self.task(path)).collect();
+        // What does not run any more needs no description.
+        if recovered.completed {
+            recovered.damaged = None;
+        }
+        Some(recovered)
+    }
+
+    /// The run that `latest` should name: the one that was changed last.
+    fn newest(
+        &mut self,
+        link: &Path,
+        runs: &[PathBuf],
+        why: &dyn std::fmt::Display,
+    ) -> Option<String> {
+        let newest = runs.iter().min_by_key(|run| age(run).unwrap_or_default())?;
+        let newest = name(newest)?;
+        self.damage(
+            link,
+            &format!("{why}; taking {newest}, which is the newest"),
+        );
+        Some(newest)
     }
 
     /// Agents of before 1.6 do not write it down; the reference guesses by what such executors look
@@ -171,12 +281,16 @@ impl Reader {
 
     fn task(&mut self, directory: &Path) -> Option<RecoveredTask> {
         let path = directory.join("task.info");
-        let Some(task) = self.message::<v1::Task>(&path) else {
-            self.forsaken(&path, directory);
-            return None;
-        };
+        let own = name(directory).unwrap_or_default();
+        let (mut task, damaged) = self.described(&path, directory, v1::Task::default)?;
+        // Its end goes under this id, whatever the file says.
+        task.task_id.value = own;
+        let (launched, group) = self.launched(&directory.join("task.launch"));
         let mut recovered = RecoveredTask {
             task,
+            damaged,
+            launched,
+            group,
             updates: Vec::new(),
             acknowledged: BTreeSet::new(),
         };
@@ -190,12 +304,33 @@ impl Reader {
         Some(recovered)
     }
 
+    /// How a task was launched, and with which others.
+    fn launched(&mut self, path: &Path) -> (Option<v1::TaskInfo>, Option<Arc<str>>) {
+        let Some(bytes) = self.content(path) else {
+            return (None, None);
+        };
+        let read = || -> io::Result<_> {
+            let torn = || invalid("it was not written completely");
+            let (task, rest) = split(&bytes).ok_or_else(torn)?;
+            let task = decode(task)?;
+            let group = match rest {
+                [] => None,
+                rest => Some(only::<v1::TaskId>(rest.to_vec())?.value.into()),
+            };
+            Ok((Some(task), group))
+        };
+        read().unwrap_or_else(|error| {
+            self.damage(path, &error);
+            (None, None)
+        })
+    }
+
     /// The whole records of a file. What comes after them is cut off.
     fn records(&mut self, path: &Path) -> Vec<StatusUpdateRecord> {
         let bytes = match read(path) {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) => {
-                self.problem(&error.path, &error.source);
+                self.damage(&error.path, &error.source);
                 return Vec::new();
             }
         };
@@ -216,24 +351,32 @@ impl Reader {
         };
         let torn = split(rest).is_none();
         let whole = bytes.len() - rest.len();
-        self.problem(path, &format!("{problem}; cut off after {whole} bytes"));
+        let text = format!("{problem}; cut off after {whole} bytes");
+        match torn {
+            true => self.note(path, &text),
+            false => self.damage(path, &text),
+        }
         if let Err(error) = cut(path, whole as u64, torn) {
-            self.problem(path, &error);
+            self.damage(path, &error);
         }
         records
     }
 
-    /// The message of a file. Nothing, if the file is not there, or is empty: its content had not
-    /// reached the disk.
-    fn message<M: Message + Name + Default>(&mut self, path: &Path) -> Option<M> {
-        let bytes = self.content(path)?;
-        match only(bytes) {
-            Ok(message) => Some(message),
+    fn message<M: Message + Name + Default>(&mut self, path: &Path) -> Content<M> {
+        let bytes = match read(path) {
+            Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) => {
-                self.problem(path, &error);
-                None
+                self.damage(&error.path, &error.source);
+                return Err(error.source.to_string());
             }
+        };
+        if bytes.is_empty() {
+            return Ok(None);
         }
+        only(bytes).map(Some).map_err(|error| {
+            self.damage(path, &error);
+            error.to_string()
+        })
     }
 
     fn text(&mut self, path: &Path) -> Option<String> {
@@ -245,7 +388,7 @@ impl Reader {
         match read(path) {
             Ok(bytes) => bytes.filter(|bytes| !bytes.is_empty()),
             Err(error) => {
-                self.problem(&error.path, &error.source);
+                self.damage(&error.path, &error.source);
                 None
             }
         }
@@ -254,14 +397,14 @@ impl Reader {
     fn pid(&mut self, path: &Path) -> Option<Pid> {
         let text = self.text(path).filter(|text| text != NO_PROCESS)?;
         text.parse()
-            .map_err(|_| self.problem(path, &"it holds no address of a process"))
+            .map_err(|_| self.damage(path, &"it holds no address of a process"))
             .ok()
     }
 
     fn number(&mut self, path: &Path) -> Option<u32> {
         let text = self.text(path)?;
         text.parse()
-            .map_err(|_| self.problem(path, &"it holds no number"))
+            .map_err(|_| self.damage(path, &"it holds no number"))
             .ok()
     }
 
@@ -282,37 +425,42 @@ impl Reader {
             Ok(all) => all,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                self.problem(path, &error);
+                self.damage(path, &error);
                 Vec::new()
             }
         }
     }
 
-    /// Without a file, nobody can make sense of what lies below a directory. Where nothing does, it
-    /// was about to be made, or to be removed.
-    fn forsaken(&mut self, missing: &Path, below: &Path) {
-        let something = |entry: io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
-        };
-        if !fs::read_dir(below).is_ok_and(|mut entries| entries.any(something)) {
-            return;
-        }
-        let said = self
-            .problems
-            .last()
-            .is_some_and(|said| said.starts_with(&missing.display().to_string()));
-        if !said {
-            let text = format!(
-                "it is missing or empty, so {} is not recovered",
-                below.display()
-            );
-            self.problem(missing, &text);
-        }
+    /// Something in a file that was written is wrong.
+    fn damage(&mut self, path: &Path, why: &dyn std::fmt::Display) {
+        self.problems.push(Problem {
+            text: format!("{}: {why}", path.display()),
+            damage: true,
+        });
     }
 
-    fn problem(&mut self, path: &Path, why: &dyn std::fmt::Display) {
-        self.problems.push(format!("{}: {why}", path.display()));
+    /// Something was not written completely.
+    fn note(&mut self, path: &Path, why: &dyn std::fmt::Display) {
+        self.problems.push(Problem {
+            text: format!("{}: {why}", path.display()),
+            damage: false,
+        });
     }
+}
+
+/// Links do not count: they are there before what they point at. Nor do files on their way.
+fn holds_something(directory: &Path) -> bool {
+    let something = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let real = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
+            real && entry.path().extension().is_none_or(|end| end != "new")
+        })
+    };
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(something))
+}
+
+fn invalid(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
@@ -351,7 +499,6 @@ fn decode<M: Message + Name + Default>(body: &[u8]) -> io::Result<M> {
 
 /// The one message of a file.
 fn only<M: Message + Name + Default>(bytes: Vec<u8>) -> io::Result<M> {
-    let invalid = |text| io::Error::new(io::ErrorKind::InvalidData, text);
     match split(&bytes) {
         Some((body, [])) => decode(body),
         Some(_) => Err(invalid("it goes on after its message")),

@@ -1,11 +1,11 @@
 //! Writes what `recover` reads: frameworks, runs of executors, their tasks and
-//! connections. The core asks for it only where recovery is switched on, which is nowhere yet.
+//! connections.
 
-use super::checkpoints::{CheckpointError, append, failed, framed, point, replace};
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
+use super::{
+    checkpoints::{CheckpointError, framed},
+    durable::Disk,
 };
+use std::path::Path;
 use tepui_follower::{
     io::{RunCheckpoint, RunFact},
     paths::{self, usable},
@@ -23,6 +23,7 @@ pub(super) fn framework(
     follower: &FollowerId,
     info: &v1::FrameworkInfo,
     pid: Option<&Pid>,
+    disk: &mut Disk,
 ) -> Result<(), CheckpointError> {
     let id = info.id.as_ref().map(FrameworkId::from);
     let Some(id) = id.filter(|id| usable(id.as_str()) && usable(follower.as_str())) else {
@@ -30,11 +31,15 @@ pub(super) fn framework(
     };
     let directory = paths::framework(meta, follower, &id);
     let pid = pid.map_or_else(|| NO_PROCESS.to_owned(), Pid::to_string);
-    put(directory.join("framework.info"), &framed(info))?;
-    put(directory.join("framework.pid"), pid.as_bytes())
+    disk.put(&directory.join("framework.info"), &framed(info))?;
+    disk.put(&directory.join("framework.pid"), pid.as_bytes())
 }
 
-pub(super) fn run(meta: &Path, checkpoint: &RunCheckpoint) -> Result<(), CheckpointError> {
+pub(super) fn run(
+    meta: &Path,
+    checkpoint: &RunCheckpoint,
+    disk: &mut Disk,
+) -> Result<(), CheckpointError> {
     let RunCheckpoint {
         follower,
         framework,
@@ -56,25 +61,37 @@ pub(super) fn run(meta: &Path, checkpoint: &RunCheckpoint) -> Result<(), Checkpo
         RunFact::Executor { info, generated } => {
             let number = u8::from(*generated).to_string();
             let marker = directory.join("executor_generated_for_command_task");
-            put(directory.join("executor.info"), &framed(&**info))?;
-            put(marker, number.as_bytes())?;
-            let linked = || {
-                fs::create_dir_all(&run)?;
-                let latest = paths::latest_run(meta, follower, framework, executor);
-                point(&latest, &run)
-            };
-            linked().map_err(|source| failed(&run, source))
+            disk.put(&directory.join("executor.info"), &framed(&**info))?;
+            disk.put(&marker, number.as_bytes())?;
+            disk.make(&run)?;
+            let latest = paths::latest_run(meta, follower, framework, executor);
+            disk.point(&latest, &run)
         }
-        RunFact::Process(pid) => put(run.join("pids/forked.pid"), pid.to_string().as_bytes()),
+        RunFact::Process(pid) => disk.put(&run.join("pids/forked.pid"), pid.to_string().as_bytes()),
         RunFact::Link(RecoveredLink::Driver(pid)) => {
-            put(run.join("pids/libprocess.pid"), pid.to_string().as_bytes())
+            disk.put(&run.join("pids/libprocess.pid"), pid.to_string().as_bytes())
         }
-        RunFact::Link(RecoveredLink::Http) => put(run.join("pids/http.marker"), b""),
+        RunFact::Link(RecoveredLink::Http) => disk.put(&run.join("pids/http.marker"), b""),
         RunFact::Link(RecoveredLink::Unknown) => Ok(()),
-        RunFact::Task(task) => match task_file(&task.task_id.value, "task.info") {
-            Some(path) => put(path, &framed(&**task)),
-            None => nowhere(&task.task_id.value),
-        },
+        RunFact::Task {
+            task,
+            launch,
+            group,
+        } => {
+            let id = &task.task_id.value;
+            let Some(path) = task_file(id, "task.launch") else {
+                return nowhere(id);
+            };
+            if let Some(launch) = launch {
+                let group = group.as_ref().map(|group| v1::TaskId {
+                    value: group.to_string(),
+                });
+                let mut bytes = framed(&**launch);
+                bytes.extend(group.iter().flat_map(framed));
+                disk.put(&path, &bytes)?;
+            }
+            disk.put(&path.with_file_name("task.info"), &framed(&**task))
+        }
         RunFact::Acknowledged { task, uuid } => {
             let record = StatusUpdateRecord {
                 r#type: Type::Ack.into(),
@@ -82,22 +99,12 @@ pub(super) fn run(meta: &Path, checkpoint: &RunCheckpoint) -> Result<(), Checkpo
                 uuid: Some(uuid.clone()),
             };
             match task_file(task.as_str(), "task.updates") {
-                Some(path) => append(&path, &record).map_err(|source| failed(&path, source)),
+                Some(path) => disk.append(&path, &framed(&record)),
                 None => nowhere(task.as_str()),
             }
         }
-        RunFact::Completed => put(run.join("executor.sentinel"), b""),
+        RunFact::Completed => disk.put(&run.join("executor.sentinel"), b""),
     }
-}
-
-fn put(path: PathBuf, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let written = || -> io::Result<()> {
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        replace(&path, bytes)
-    };
-    written().map_err(|source| failed(&path, source))
 }
 
 /// Ids come from frameworks: one that is no file name has no place.

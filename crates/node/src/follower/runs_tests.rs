@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use tepui_follower::{
     Config, Follower,
     io::{Effect, Effects, Input, ProcessName},
-    recovered::{Recovered, RecoveredLink},
+    recovered::{Fate, Recovered, RecoveredLink},
 };
 use tepui_model::{
     Rng, Time,
@@ -37,7 +37,6 @@ impl<'a> Kept<'a> {
     fn new(dir: &'a Path, recovered: Option<Recovered>) -> Self {
         let address = "127.0.0.1:5051".parse().expect("an address");
         let mut config = Config::new(address, "h", dir);
-        config.checkpoint_runs = true;
         let now = Time::from_nanos(1_000_000_000_000);
         let id = recovered.as_ref().map(|r| r.id.clone());
         let mut this = Self {
@@ -57,7 +56,9 @@ impl<'a> Kept<'a> {
         self.core.check();
         for effect in fx.drain() {
             match &effect {
-                Effect::Persist(checkpoint) => write(self.dir, checkpoint).expect("written"),
+                Effect::Persist(checkpoint) => {
+                    write(self.dir, std::slice::from_ref(checkpoint)).expect("written")
+                }
                 _ => self.effects.push(effect),
             }
         }
@@ -80,8 +81,13 @@ impl<'a> Kept<'a> {
         self.step(Input::Tick);
     }
     fn recovered(&self) -> Recovered {
-        let recovered = recover(self.dir, "").expect("readable").expect("something");
-        assert_eq!(recovered.problems, [""; 0]);
+        let mut recovered = recover(self.dir, "").expect("readable").expect("something");
+        assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+        for framework in &mut recovered.frameworks {
+            for executor in &mut framework.executors {
+                executor.fate = Fate::Running;
+            }
+        }
         recovered
     }
     fn updates(&mut self) -> Vec<i::StatusUpdate> {

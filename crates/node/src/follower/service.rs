@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};
 use tepui_follower::{
+    Phase, RECOVERING,
     io::{Input, ProcessName, Reply},
     metrics, read,
     view::View,
@@ -44,6 +45,14 @@ impl Endpoint {
             Self::Executor => Access::Api,
             Self::Files(_) | Self::Document(_) => Access::ReadOnly,
         }
+    }
+}
+
+impl Endpoint {
+    /// What says nothing true before it is known again what runs (`Http::api` and `Http::state` of
+    /// `src/slave/http.cpp`).
+    fn needs_recovery(self) -> bool {
+        matches!(self, Self::Operator | Self::Document(Document::State))
     }
 }
 
@@ -202,6 +211,9 @@ impl Service for FollowerService {
         let now = self.facts.clock.now();
         if let Err(refusal) = self.realms.admit(endpoint.access(), &mut request, now) {
             return refusal;
+        }
+        if endpoint.needs_recovery() && self.view().phase == Phase::Recovering {
+            return response::text(503, RECOVERING.to_owned());
         }
         match endpoint {
             Endpoint::Operator => operator::call(self, request).await,

@@ -1,0 +1,134 @@
+//! The start of a follower in a work directory that may hold another one's tasks: what was
+//! checkpointed, what the settings of today allow, and which containers are left.
+
+use super::{CheckpointError, FollowerError, checkpoints, machine, recover};
+use crate::containers::{self, RecoveredContainer};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+use tepui_follower::{
+    Config, Follower,
+    compatibility::{self, Policy},
+    io::Effects,
+    recovered::{Fate, Recovered},
+};
+use tepui_model::{FollowerId, Rng, Time};
+use tepui_protocol::internal::ResourceState;
+
+/// A core that goes on as the follower that was here, or as a new one.
+pub(super) struct Restart {
+    pub(super) core: Follower,
+    /// What it is to take back.
+    pub(super) recovered: Option<Recovered>,
+}
+
+/// What lies in a work directory.
+struct Left {
+    recovered: Option<Recovered>,
+    resources: Option<ResourceState>,
+    others: Vec<(FollowerId, Duration)>,
+}
+
+fn read(work_dir: &Path) -> Result<Left, CheckpointError> {
+    let recovered = recover::recover(work_dir, &machine::boot_id())?;
+    let own = recovered.as_ref().map(|recovered| &recovered.id);
+    Ok(Left {
+        others: recover::others(work_dir, own),
+        resources: checkpoints::recover_resources(work_dir)?,
+        recovered,
+    })
+}
+
+/// Makes the core. Nothing of before is touched if that fails.
+pub(super) async fn begin(
+    config: Config,
+    (strict, policy): (bool, Policy),
+    now: Time,
+    mut rng: Rng,
+) -> Result<Restart, FollowerError> {
+    let work_dir = config.work_dir.clone();
+    let left = tokio::task::spawn_blocking(move || read(&work_dir)).await;
+    // It only fails by a panic, or when the runtime ends.
+    let mut left = left.map_err(|_| FollowerError::Core)??;
+    if strict && let Some(recovered) = &left.recovered {
+        let damaged = recovered.problems.iter().filter(|problem| problem.damage);
+        let damaged: Vec<String> = damaged.map(|problem| problem.text.clone()).collect();
+        if !damaged.is_empty() {
+            return Err(FollowerError::Damaged(damaged));
+        }
+    }
+    let make = |id: Option<FollowerId>, rng| -> Result<Follower, FollowerError> {
+        let mut core = Follower::new(config.clone(), now, rng, id);
+        if let Some(state) = &left.resources {
+            core.restore_resources(state)
+                .map_err(FollowerError::Resources)?;
+        }
+        Ok(core)
+    };
+    let own = left
+        .recovered
+        .as_ref()
+        .map(|recovered| recovered.id.clone());
+    let mut core = make(own, rng.child())?;
+    if let Some(recovered) = &left.recovered {
+        let view = core.view();
+        let checked = compatibility::check(policy, recovered, &view.info, &view.total);
+        if let Err(reason) = checked {
+            if !recovered.rebooted {
+                let latest = config.work_dir.join("meta/slaves/latest");
+                return Err(FollowerError::Incompatible { reason, latest });
+            }
+            // Nothing runs any more, so nothing is lost but the id.
+            tracing::warn!("starting as a new agent after a reboot: {reason}");
+            checkpoints::leave(&config.work_dir)?;
+            left.others.push((recovered.id.clone(), Duration::ZERO));
+            core = make(None, rng.child())?;
+            left.recovered = None;
+        }
+    }
+    core.collect_others(left.others);
+    Ok(Restart {
+        core,
+        recovered: left.recovered,
+    })
+}
+
+/// Tells the core what of before is left. Returns the containers that tasks of executors of this
+/// process may run in, and those that nobody wants.
+pub(super) fn go_on(
+    core: &mut Follower,
+    now: Time,
+    recovered: Option<Recovered>,
+    found: Vec<RecoveredContainer>,
+    begun: &mut Effects,
+) -> Vec<RecoveredContainer> {
+    let Some(mut recovered) = recovered else {
+        core.start_afresh(begun);
+        return found;
+    };
+    let mut processes: BTreeMap<String, RecoveredContainer> = BTreeMap::new();
+    let mut others = Vec::new();
+    for container in found {
+        match container.id.parent {
+            None => drop(processes.insert(container.id.value.to_string(), container)),
+            Some(_) => others.push(container),
+        }
+    }
+    let frameworks = recovered.frameworks.iter_mut();
+    let executors = frameworks.flat_map(|framework| &mut framework.executors);
+    // What tasks of a built-in executor run in is that executor's matter.
+    for executor in executors.filter(|executor| !executor.completed && !executor.is_local()) {
+        let Some(container) = processes.remove(&executor.container) else {
+            continue;
+        };
+        executor.fate = match container.fate {
+            containers::Fate::Running { pid } => {
+                executor.process = Some(pid);
+                Fate::Running
+            }
+            containers::Fate::Exited(status) => Fate::Exited(status),
+            containers::Fate::Failed(..) => Fate::Exited(None),
+        };
+    }
+    others.extend(processes.into_values());
+    core.recover(now, recovered, begun);
+    others
+}
