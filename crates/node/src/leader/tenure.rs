@@ -28,10 +28,19 @@ const LEASE_INTERVAL: Duration = Duration::from_millis(100);
 enum Outcome {
     /// We are to stop; what a term that ended by that had said is still on its way.
     Stopped(Option<Farewell>),
-    /// We led, and lost it.
-    Deposed(&'static str),
+    /// We led, and lost it; who leads instead, if that is known.
+    Deposed(&'static str, Option<MasterInfo>),
     /// We cannot go on.
     Failed(LeaderError),
+}
+
+impl Outcome {
+    fn successor(&self) -> Option<MasterInfo> {
+        match self {
+            Self::Deposed(_, leader) => leader.clone(),
+            Self::Stopped(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// The term of a leader that is alone.
@@ -69,9 +78,8 @@ pub(super) async fn contend(
         let facts = ground.facts()?;
         let mut candidacy = contender.contend(facts.info.clone());
         let outcome = stand(&ground, &front, facts, &mut candidacy, &mut stop).await;
-        front.stand_by(None);
         match &outcome {
-            Outcome::Deposed(why) => tracing::warn!(why, "deposed: standing by"),
+            Outcome::Deposed(why, _) => tracing::warn!(why, "deposed: standing by"),
             Outcome::Stopped(_) => tracing::info!("leaving the election"),
             Outcome::Failed(error) => tracing::error!(%error, "leaving the election"),
         }
@@ -91,7 +99,7 @@ pub(super) async fn contend(
                 leave.await;
                 return Err(error);
             }
-            Outcome::Deposed(_) => leave.await,
+            Outcome::Deposed(..) => leave.await,
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN_INTERVAL) => {}
@@ -131,12 +139,18 @@ async fn stand(
     let member = Some(tenure.member.clone());
     let begun = tokio::select! {
         begun = Term::begin(ground, facts, member, gate.clone()) => begun,
-        lost = lost(candidacy, &tenure, lease.as_ref()) => return lost,
+        lost = lost(candidacy, &tenure, lease.as_ref()) => {
+            front.stand_by(lost.successor());
+            return lost;
+        }
         _ = &mut *stop => return Outcome::Stopped(None),
     };
     let mut term = match begun {
         Ok(term) => term,
-        Err(error) => return failed(error),
+        Err(error) => {
+            front.stand_by(None);
+            return failed(error);
+        }
     };
     front.lead(term.service.clone(), gate);
     let outcome = tokio::select! {
@@ -144,7 +158,7 @@ async fn stand(
         lost = lost(candidacy, &tenure, lease.as_ref()) => lost,
         _ = &mut *stop => Outcome::Stopped(None),
     };
-    front.stand_by(None);
+    front.stand_by(outcome.successor());
     match outcome {
         Outcome::Stopped(_) => match term.conclude().await {
             (Ok(()) | Err(LeaderError::Registry(RegistryError::Deposed)), farewell) => {
@@ -167,6 +181,11 @@ async fn elected(front: &Front, standing: &mut watch::Receiver<Standing>) -> Opt
         let leader = match now {
             Standing::Leading(tenure) => return Some(tenure),
             Standing::Following(leader) => leader.map(Arc::unwrap_or_clone),
+            // What was known before this candidacy still is.
+            Standing::Unknown if told.is_none() => {
+                standing.changed().await.ok()?;
+                continue;
+            }
             Standing::Unknown => None,
             Standing::Refused(why) => {
                 tracing::error!(%why, "cannot take part in the election");
@@ -197,15 +216,20 @@ async fn lost(candidacy: &mut Candidacy, tenure: &Tenure, lease: &dyn Lease) -> 
         match &*candidacy.standing.borrow_and_update() {
             Standing::Leading(same) if same == tenure => {}
             Standing::Unknown | Standing::Refused(_) => {}
-            Standing::Leading(_) => return Outcome::Deposed("our session with ZooKeeper ended"),
-            Standing::Following(_) => return Outcome::Deposed("we lead no more"),
+            Standing::Leading(_) => {
+                return Outcome::Deposed("our session with ZooKeeper ended", None);
+            }
+            Standing::Following(leader) => {
+                let leader = leader.as_deref().cloned();
+                return Outcome::Deposed("we lead no more", leader);
+            }
         }
         tokio::select! {
             changed = candidacy.standing.changed() => if changed.is_err() {
                 return Outcome::Failed(LeaderError::Election);
             },
             () = ran_out(lease, candidacy.patience) => {
-                return Outcome::Deposed("ZooKeeper was out of reach for too long");
+                return Outcome::Deposed("ZooKeeper was out of reach for too long", None);
             }
         }
     }
@@ -230,7 +254,7 @@ async fn ran_out(lease: &dyn Lease, patience: Duration) {
 fn failed(error: LeaderError) -> Outcome {
     match error {
         LeaderError::Registry(RegistryError::Deposed) => {
-            Outcome::Deposed("the registry belongs to another leader")
+            Outcome::Deposed("the registry belongs to another leader", None)
         }
         error => Outcome::Failed(error),
     }
