@@ -19,12 +19,14 @@ use crate::{
     timers::Timer,
     validate,
 };
+use rustc_hash::FxHashSet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use tepui_model::{
     ExecutorId, FollowerId, FrameworkId, TaskId,
+    planted::{Planted, planted},
     resources::{Resources, upgrade},
     tasks::is_terminal,
 };
@@ -290,6 +292,12 @@ impl Leader {
         total: Resources,
     ) {
         self.vacate(&from, &id);
+        if planted(Planted::DropsRecoveredTask) {
+            message.tasks.pop();
+        }
+        if planted(Planted::LeavesUnreachable) && self.state.roster.unreachable.contains(&id) {
+            message.tasks.clear();
+        }
         let recovered = self.state.roster.recovered.get(&id).cloned();
         let as_admitted = recovered
             .as_ref()
@@ -333,7 +341,7 @@ impl Leader {
         follower.shrunk = true;
         self.state.insert_follower(follower);
         self.adopt(&id, message.tasks, message.executor_infos);
-        self.adopt_completed(message.completed_frameworks);
+        self.adopt_completed(message.completed_frameworks, recovered.is_none());
         self.allocate_to_known(&id);
         self.operator_event(|leader| leader.follower_added(&id));
 
@@ -363,6 +371,7 @@ impl Leader {
             "Unknown agent reregistered"
         };
         let cause = Cause::new(task_status::Reason::AgentReregistered, message.to_owned());
+        self.forget_ends(tasks);
         for task in tasks {
             let framework_id = FrameworkId::from(&task.framework_id);
             let Some(framework) = self.state.framework_mut(&framework_id) else {
@@ -370,16 +379,30 @@ impl Leader {
             };
             let task_id = TaskId::from(&task.task_id);
             framework.unreachable_tasks.remove_mut(&task_id);
-            let completed = &framework.completed_tasks;
-            if completed.iter().any(|known| known.task_id == task.task_id) {
-                framework.completed_tasks = completed
-                    .iter()
-                    .filter(|known| known.task_id != task.task_id)
-                    .cloned()
-                    .collect();
-            }
             let update = Update::of_known_task(task, task.state(), &cause, self.now);
             self.tell_framework(&framework_id, &update);
+        }
+    }
+
+    /// What was held for ended and goes on is no history. Looks through the history of a framework
+    /// once, however many of its tasks are back.
+    fn forget_ends(&mut self, tasks: &[v1::Task]) {
+        let mut back: BTreeMap<&str, FxHashSet<&str>> = BTreeMap::new();
+        for task in tasks {
+            let ids = back.entry(task.framework_id.value.as_str()).or_default();
+            ids.insert(task.task_id.value.as_str());
+        }
+        for (framework, ids) in back {
+            let id = FrameworkId::from(framework);
+            let is_back = |task: &Arc<v1::Task>| ids.contains(task.task_id.value.as_str());
+            let known = self.state.framework(&id);
+            if !known.is_some_and(|known| known.completed_tasks.iter().any(is_back)) {
+                continue;
+            }
+            if let Some(known) = self.state.framework_mut(&id) {
+                let ended = known.completed_tasks.iter();
+                known.completed_tasks = ended.filter(|task| !is_back(task)).cloned().collect();
+            }
         }
     }
 
@@ -417,7 +440,8 @@ impl Leader {
         }
     }
 
-    fn adopt_completed(&mut self, archives: Vec<internal::archive::Framework>) {
+    /// What ended there is history here. `was_here`: some of it may be that already.
+    fn adopt_completed(&mut self, archives: Vec<internal::archive::Framework>, was_here: bool) {
         let limit = self.config.max_completed_tasks_per_framework;
         for archive in archives {
             let Some(id) = archive.framework_info.id.as_ref().map(FrameworkId::from) else {
@@ -426,8 +450,15 @@ impl Leader {
             let Some(framework) = self.state.framework_mut(&id) else {
                 continue;
             };
+            let mut known: FxHashSet<(String, String)> = FxHashSet::default();
+            let key = |task: &v1::Task| (task.task_id.value.clone(), task.agent_id.value.clone());
+            if was_here && !archive.tasks.is_empty() {
+                known.extend(framework.completed_tasks.iter().map(|task| key(task)));
+            }
             for task in archive.tasks {
-                framework.complete_task(Arc::new(task), limit);
+                if known.is_empty() || !known.contains(&key(&task)) {
+                    framework.complete_task(Arc::new(task), limit);
+                }
             }
         }
     }

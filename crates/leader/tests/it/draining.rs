@@ -200,6 +200,10 @@ fn a_follower_is_drained_when_the_end_of_its_last_task_is_acknowledged() {
     assert_eq!(info.state(), DrainState::Drained);
     cluster.nothing_left();
     assert_eq!(cluster.drain_state(&agent), Some(DrainState::Drained));
+    let metrics = tepui_leader::read::metrics(&cluster.view(), 0.0);
+    let gauges = ["slaves_deactivated", "slaves_draining", "slaves_drained"];
+    let counted = gauges.map(|name| metrics.get(&format!("master/{name}")).copied());
+    assert_eq!(counted, [Some(1.0), Some(0.0), Some(1.0)]);
 
     // Back to work.
     assert_eq!(cluster.operator(reactivate(&agent.id)), Reply::Ok);

@@ -299,9 +299,31 @@ impl Cluster {
         }
     }
 
+    /// The same, whatever its answer says.
+    pub(crate) fn register_quietly(&mut self, number: u16) -> Agent {
+        let pid = pid(number);
+        self.peer(&pid, register_message(number, "cpus:4;mem:4096"));
+        let told = self.pending.drain(..).find_map(|effect| match effect {
+            Effect::Send {
+                message: PeerMessage::SlaveRegistered(message),
+                ..
+            } => Some(message.slave_id),
+            _ => None,
+        });
+        let id = told.expect("a registered follower is told");
+        Agent { id, pid }
+    }
+
     /// A framework, a follower and an offer of all the follower has.
     pub(crate) fn offered(info: v1::FrameworkInfo) -> (Self, Scheduler, Agent, v1::Offer) {
-        let mut cluster = Self::new();
+        Self::offered_with(Config::default(), info)
+    }
+
+    fn offered_with(
+        config: Config,
+        info: v1::FrameworkInfo,
+    ) -> (Self, Scheduler, Agent, v1::Offer) {
+        let mut cluster = Self::with(config, &internal::Registry::default());
         let agent = cluster.register(1, "cpus:4;mem:4096;disk:1000;ports:[31000-32000]");
         let scheduler = cluster.subscribe(info);
         let offer = cluster.offer(scheduler.stream);
@@ -311,7 +333,14 @@ impl Cluster {
 
     /// The same, with a task running.
     pub(crate) fn running(info: v1::FrameworkInfo) -> (Self, Scheduler, Agent) {
-        let (mut cluster, scheduler, agent, offer) = Self::offered(info);
+        Self::running_with(Config::default(), info)
+    }
+
+    pub(crate) fn running_with(
+        config: Config,
+        info: v1::FrameworkInfo,
+    ) -> (Self, Scheduler, Agent) {
+        let (mut cluster, scheduler, agent, offer) = Self::offered_with(config, info);
         cluster.accepted(
             &scheduler,
             launch(&offer, vec![task("t1", &offer, "cpus:1;mem:128")]),

@@ -1,10 +1,12 @@
 //! The leader from outside: inputs in, every effect asserted, then nothing left.
 
+mod arrivals;
 mod authentication;
 mod calls;
 mod compatibility;
 mod draining;
 mod drivers;
+mod failover;
 mod followers;
 mod frameworks;
 mod harness;
