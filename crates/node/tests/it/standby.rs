@@ -483,7 +483,7 @@ async fn streams_end_when_their_leader_is_deposed() {
         while !operator.chunk().await.is_empty() {}
     });
     end.await.expect("the stream ends");
-    stage.candidate().await;
+    let _again = stage.candidate().await;
     stage.leader.shutdown().await.expect("a clean end");
 }
 
