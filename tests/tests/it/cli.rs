@@ -2,6 +2,7 @@
 
 mod execute;
 mod identity;
+mod maintenance;
 mod mixed;
 mod operator;
 mod roles;

@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_held;
 mod hostile_messages;
 mod killed;
+mod maintenance;
 mod many;
 mod recordings;
 mod replay;

@@ -2,7 +2,10 @@
 //!
 //! Gauges cost a walk over the view, paid by the one who asks and never by the core.
 
-use crate::{metrics::of_frameworks, view::View};
+use crate::{
+    metrics::of_frameworks,
+    view::{FollowerView, View},
+};
 use std::collections::BTreeMap;
 use tepui_model::{Resources, Scalar, documents::allocation_role, tasks};
 use tepui_protocol::v1::{self, TaskState};
@@ -39,6 +42,7 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
     );
     frameworks(view, &mut set);
     followers(view, &mut set);
+    maintenance(view, &mut set);
     resources(view, &mut set);
     let flag = view.leader.flags.get("publish_per_framework_metrics");
     if flag.is_none_or(|flag| flag != "false") {
@@ -106,6 +110,40 @@ fn followers(view: &View, set: &mut impl FnMut(String, f64)) {
     set(
         "master/slaves_unreachable".into(),
         view.unreachable_followers.size() as f64,
+    );
+}
+
+/// Followers and machines that are to be left alone. The names are ours: the reference counts none.
+fn maintenance(view: &View, set: &mut impl FnMut(String, f64)) {
+    use v1::{DrainState, machine_info::Mode};
+    let followers = |keep: &dyn Fn(&FollowerView) -> bool| {
+        view.followers.values().filter(|f| keep(f)).count() as f64
+    };
+    let in_state = |state: DrainState| {
+        followers(&|follower| follower.drain.is_some_and(|drain| drain.state() == state))
+    };
+    let in_mode = |mode: Mode| {
+        let machines = view.machines.values();
+        machines.filter(|machine| machine.mode() == mode).count() as f64
+    };
+    let asked = view.frameworks.values().map(|f| f.inverse_offers.size());
+    set(
+        "master/slaves_deactivated".into(),
+        followers(&|follower| follower.deactivated),
+    );
+    set(
+        "master/slaves_draining".into(),
+        in_state(DrainState::Draining),
+    );
+    set(
+        "master/slaves_drained".into(),
+        in_state(DrainState::Drained),
+    );
+    set("master/machines_draining".into(), in_mode(Mode::Draining));
+    set("master/machines_down".into(), in_mode(Mode::Down));
+    set(
+        "master/outstanding_inverse_offers".into(),
+        asked.sum::<usize>() as f64,
     );
 }
 
