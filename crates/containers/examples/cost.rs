@@ -1,6 +1,9 @@
 //! What a container costs: memory of ours per running container and time to launch.
 //!
-//! `cargo run --release -p tepui-containers --example cost -- [CONTAINERS] [--no-cgroups]`
+//! With `--outlive` of those that outlive their launcher, which is killed in between: the next one
+//! adopts them.
+//!
+//! `cargo run --release -p tepui-containers --example cost -- [CONTAINERS] [--no-cgroups] [--outlive]`
 
 use std::{
     collections::HashMap,
@@ -10,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tepui_containers::{
-    linux::{Launcher, LauncherOptions, start_launcher},
+    linux::{Launcher, LauncherOptions, recover, start_launcher},
     message::{Frames, Report, Request},
     plan::{HostFacts, plan},
 };
@@ -65,9 +68,11 @@ impl Client {
 fn main() -> io::Result<()> {
     let mut containers = 500;
     let mut options = LauncherOptions::default();
+    let mut outlive = false;
     for argument in std::env::args().skip(1) {
         match argument.parse() {
             Ok(number) => containers = number,
+            Err(_) if argument == "--outlive" => outlive = true,
             Err(_) => options.cgroups = argument != "--no-cgroups",
         }
     }
@@ -79,7 +84,7 @@ fn main() -> io::Result<()> {
 
     let (mut latencies, mut inits) = (Vec::new(), Vec::new());
     for number in 0..containers {
-        let request = launch(&root, number, "exec sleep 1000000")?;
+        let request = launch(&root, number, "exec sleep 1000000", outlive)?;
         let start = Instant::now();
         client.send(&request)?;
         match client.receive()? {
@@ -90,6 +95,10 @@ fn main() -> io::Result<()> {
     }
     print_times("launch, one after the other", &mut latencies);
     print_memory(&inits, client.launcher.pid)?;
+    if outlive {
+        client = adopt(client, options, &root)?;
+        print_memory(&inits, client.launcher.pid)?;
+    }
 
     let start = Instant::now();
     for number in 0..containers {
@@ -109,7 +118,7 @@ fn main() -> io::Result<()> {
     let start = Instant::now();
     let mut times = HashMap::new();
     for number in 0..containers {
-        let request = launch(&root, number, "exit 0")?;
+        let request = launch(&root, number, "exit 0", outlive)?;
         times.insert(id(number), Instant::now());
         client.send(&request)?;
     }
@@ -133,7 +142,37 @@ fn id(number: u32) -> ContainerId {
     ContainerId::top(format!("11111111-2222-4333-8444-{number:012}"))
 }
 
-fn launch(root: &Path, number: u32, command: &str) -> io::Result<Request> {
+/// Kills the launcher and has another one take charge.
+fn adopt(client: Client, options: LauncherOptions, root: &Path) -> io::Result<Client> {
+    let pid = rustix::process::Pid::from_raw(client.launcher.pid as i32);
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    client.launcher.stop()?;
+    let mut client = Client {
+        launcher: start_launcher(options)?,
+        frames: Frames::default(),
+    };
+    let start = Instant::now();
+    let found = recover(&root.join("state"))?;
+    let read = start.elapsed();
+    for one in &found {
+        client.send(&one.adoption())?;
+    }
+    // Requests are carried out in order: the answer to this one comes after the adoptions.
+    client.send(&launch(root, u32::MAX, "exit 0", false)?)?;
+    while !matches!(client.receive()?, Report::Exited { .. }) {}
+    let count = found.len().max(1) as u32;
+    println!(
+        "{} found in {read:?}, {:?} each; adopted in {:?}, {:?} each",
+        found.len(),
+        read / count,
+        start.elapsed() - read,
+        (start.elapsed() - read) / count
+    );
+    Ok(client)
+}
+
+fn launch(root: &Path, number: u32, command: &str, outlive: bool) -> io::Result<Request> {
     let sandbox = root.join(number.to_string());
     fs::create_dir_all(&sandbox)?;
     let spec = LaunchSpec {
@@ -151,9 +190,13 @@ fn launch(root: &Path, number: u32, command: &str) -> io::Result<Request> {
         uris: vec![],
         container_info: None,
         resources: [].into(),
-        outlives: None,
+        outlives: outlive.then(|| format!("task-{number}").into()),
     };
-    plan(&spec, &HostFacts::default())
+    let host = HostFacts {
+        state: Some(root.join("state")),
+        ..HostFacts::default()
+    };
+    plan(&spec, &host)
         .map(|p| Request::Launch(Box::new(p)))
         .map_err(io::Error::other)
 }

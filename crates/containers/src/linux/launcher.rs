@@ -26,7 +26,7 @@ use rustix::{
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -58,6 +58,8 @@ struct Launcher {
     /// Of the state directories in use, by the lock's path.
     locks: BTreeMap<PathBuf, OwnedFd>,
     closing: bool,
+    /// Inits that go on without us: children of which nothing is wanted any more.
+    released: BTreeSet<i32>,
 }
 
 struct Container {
@@ -157,6 +159,7 @@ impl Launcher {
             boot: kept::boot_id(),
             locks: BTreeMap::new(),
             closing: false,
+            released: BTreeSet::new(),
         })
     }
 
@@ -481,7 +484,11 @@ impl Launcher {
             return;
         }
         self.stop_listening();
-        self.containers.retain(|_, container| !container.kept);
+        let kept = |container: &Container| container.kept;
+        let released = self
+            .containers
+            .extract_if(.., |_, container| kept(container));
+        self.released = released.map(|(pid, _)| pid).collect();
         self.order(|_| true, Order::Destroy);
     }
 
@@ -533,6 +540,7 @@ impl Launcher {
             // Last words first: once reaped, the number may name another init.
             self.hear(pid);
             let _ = sys::wait_for(pid);
+            self.released.remove(&pid);
             if let Some(container) = self.containers.remove(&pid) {
                 self.finish(container);
             }
@@ -615,7 +623,7 @@ impl Launcher {
         let mut orphans = children
             .as_slice()
             .iter()
-            .filter(|pid| !self.containers.contains_key(*pid))
+            .filter(|pid| !self.containers.contains_key(*pid) && !self.released.contains(*pid))
             .peekable();
         if orphans.peek().is_some() {
             return orphans.for_each(|pid| _ = sys::kill(*pid, libc::SIGKILL));

@@ -23,6 +23,17 @@
 //! | init (SIGKILL) | launcher: SIGCHLD; command: parent-death signal | the orphans come to the launcher, a subreaper too, which kills every child that is no init |
 //! | launcher and init together | command: parent-death signal | its children survive unless a control group is in use and the next launcher sweeps it |
 //!
+//! A container that [outlives](crate::plan::OnSupervisorDeath) its follower differs: its init does not
+//! mind the end of the follower or the launcher, leaves a [record](crate::record), and listens for the
+//! next launcher, to which it is what it was to the first ([`recover`], then
+//! [`Request::Adopt`](crate::message::Request::Adopt)):
+//!
+//! | ends | noticed by | what happens |
+//! |---|---|---|
+//! | follower, launcher | nobody | it runs on; its end is noted in the record |
+//! | init (SIGKILL), adopted | launcher: pidfd | what belongs to the container is looked for and killed |
+//! | init (SIGKILL), nobody there | command: parent-death signal; the rest: [`recover`] | the same |
+//!
 //! Where a version 2 control group hierarchy can be written, each container also gets a group of
 //! its own and `cgroup.kill` ends it at a stroke; nothing depends on it, so an unprivileged
 //! follower works the same.

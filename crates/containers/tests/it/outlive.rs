@@ -4,6 +4,7 @@ use crate::{
     launcher::{Host, alive, kill, until, until_dead},
     record::text,
 };
+use rustix::process::{Signal, kill_process};
 use std::{fs, path::PathBuf, process::Command};
 use tepui_containers::{
     linux::{Fate, Found, LauncherOptions, forget, start_launcher, usage},
@@ -379,6 +380,27 @@ fn nested_ones_are_found_below_their_parents_and_end_with_them() {
     assert!(!alive(pid));
     forget(&host.state(), &ContainerId::top("c")).expect("removed");
     assert!(!host.state().join("c").exists());
+}
+
+#[test]
+fn a_launcher_that_ends_does_not_take_inits_that_go_on_for_orphans() {
+    let mut host = Host::start();
+    let (kept, _) = host.run(host.kept("c", SLEEP));
+    let (other, init) = host.run(host.shell("d", FAMILY));
+    let pids = host.pids("d", 3);
+    // It hears of both ends at once: of an init, whose orphans it looks for, and of the follower.
+    let launcher = host.launcher.take().expect("open");
+    let pid = rustix::process::Pid::from_raw(launcher.pid as i32).expect("a pid");
+    kill_process(pid, Signal::STOP).expect("stopped");
+    kill(init);
+    until_dead(&[init, other]);
+    drop(launcher.socket);
+    kill_process(pid, Signal::CONT).expect("continued");
+    until_dead(&[pid.as_raw_nonzero().get() as u32]);
+    assert!(!pids.iter().any(|pid| alive(*pid)));
+    assert!(alive(kept));
+    host.start_again();
+    assert_eq!(running(&host.recover_one()).0, kept);
 }
 
 #[test]
