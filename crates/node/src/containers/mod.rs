@@ -179,7 +179,8 @@ impl Containers {
             told: found.told,
             running_for: found.running_for,
         };
-        if matches!(recovered.fate, Fate::Running { .. }) {
+        if let linux::Fate::Running { init, .. } = found.fate {
+            lock(&self.inits).insert(found.container.clone(), init);
             self.order(Order::Adopt(Box::new(found)));
         }
         recovered

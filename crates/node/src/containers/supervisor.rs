@@ -8,7 +8,7 @@ use crate::fetcher::Fetcher;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{io, os::unix::net::UnixStream as StdUnixStream, path::Path, sync::Arc, time::Duration};
 use tepui_containers::{
-    linux::{self, Fate, Found, Launcher},
+    linux::{self, Found, Launcher},
     message::{Frames, Report, Request, SignalScope},
     plan::{OnSupervisorDeath, ProcessPlan},
 };
@@ -170,9 +170,6 @@ impl Supervisor {
     }
 
     fn adopt(&mut self, found: &Found) {
-        if let Fate::Running { init, .. } = found.fate {
-            lock(&self.inits).insert(found.container.clone(), init);
-        }
         let container = found.container.clone();
         self.stages
             .insert(container, Stage::Launched { kept: true });

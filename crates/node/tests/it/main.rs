@@ -2,6 +2,7 @@
 //! an end of stream, or a channel.
 
 mod auth;
+mod containers;
 mod fetcher;
 mod follower;
 mod frames;
