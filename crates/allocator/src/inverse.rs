@@ -67,12 +67,12 @@ impl Allocator {
         let Some(slot) = self.follower_index.get(id).copied() else {
             return;
         };
-        self.inverse.forget_follower(slot);
-        self.followers[slot].maintenance = unavailable.then(Maintenance::default);
+        self.forget_inverse_on(slot);
         if unavailable {
+            self.followers[slot].maintenance = Some(Maintenance::default());
             self.inverse.maintained.insert(slot);
+            self.ask_everybody_on(slot);
         }
-        self.ask_everybody_on(slot);
     }
 
     /// Whom to ask now. Each pair is asked once, until [`Self::recover_inverse`].
@@ -198,6 +198,9 @@ impl Allocator {
 
     /// Before a framework's slot is used for another.
     pub(crate) fn forget_inverse_of(&mut self, framework: u32) {
+        if self.inverse.maintained.is_empty() {
+            return;
+        }
         for slot in &self.inverse.maintained {
             if let Some(maintenance) = &mut self.followers[*slot].maintenance {
                 maintenance.outstanding.remove(&framework);
@@ -208,9 +211,11 @@ impl Allocator {
         looks.retain(|(_, _, other)| *other != framework);
     }
 
-    /// Before a follower's slot is used for another.
+    /// Before a follower's slot is used for another. Costs nothing where nothing is planned.
     pub(crate) fn forget_inverse_on(&mut self, slot: u32) {
-        self.inverse.forget_follower(slot);
+        if self.followers[slot].maintenance.take().is_some() {
+            self.inverse.forget_follower(slot);
+        }
     }
 
     pub(crate) fn check_inverse(&self) {
