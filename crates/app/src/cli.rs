@@ -11,6 +11,7 @@ use crate::{
     inspect::{self, InspectError},
     operate::{self, OperateError},
     progress::Progress,
+    registry::{self, RegistryCommandError},
     role::{self, Mode, RoleError},
     settings, tls,
 };
@@ -38,6 +39,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Operate(#[from] OperateError),
     #[error(transparent)]
+    Registry(#[from] RegistryCommandError),
+    #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -55,6 +58,7 @@ impl CliError {
             Self::Role(error) => error.is_usage(),
             Self::Emulate(error) => error.is_usage(),
             Self::Operate(error) => error.is_usage(),
+            Self::Registry(error) => error.is_usage(),
             _ => false,
         }
     }
@@ -316,6 +320,7 @@ fn command() -> Command {
         )
         .subcommand(Command::new("state").about("Sum the cluster up"))
         .subcommands(operate::commands())
+        .subcommand(registry::command())
 }
 
 /// Our version and the protocol's.
@@ -329,6 +334,9 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
         .chain(rest);
     let matches = command().get_matches_from(args);
     crate::logging::client();
+    if let Some(("registry", of)) = matches.subcommand() {
+        return registry_command(of);
+    }
     let environment = |name: &str| std::env::var(name).ok();
     let leader = matches
         .get_one::<String>("leader")
@@ -355,6 +363,17 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
     }
     runtime()?.block_on(inspect_command(operator, &matches))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Works on the store itself, on this thread; sessions with ZooKeeper live on another.
+fn registry_command(of: &ArgMatches) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    let _entered = runtime.enter();
+    Ok(registry::run(of)?)
 }
 
 async fn inspect_command(operator: Operator, matches: &ArgMatches) -> Result<(), InspectError> {

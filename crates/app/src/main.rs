@@ -16,6 +16,7 @@ mod logging;
 mod nearest;
 mod operate;
 mod progress;
+mod registry;
 mod role;
 mod settings;
 mod table;

@@ -18,7 +18,7 @@ use tepui_protocol::{
 mod parts;
 pub mod sharded;
 
-pub use parts::{Corrupt, Unstorable, assemble, disassemble};
+pub use parts::{Corrupt, Unstorable, assemble, digest, disassemble};
 
 /// Version of this format, stored beside it. 1 knew neither quotas as they were before limits
 /// existed nor resource providers; it is read as well.

@@ -3,6 +3,7 @@
 use super::{
     FOLLOWER, FURTHER_SCHEDULE, GONE, LEADER, MACHINE, MINIMUM_CAPABILITY, OLDER_QUOTA, PROVIDER,
     QUOTA, REMOVED_PROVIDER, SCHEDULE, Step, UNREACHABLE, WEIGHT, key, machine_key,
+    sharded::layout,
 };
 use bytes::Bytes;
 use prost::{Message, Name};
@@ -25,6 +26,12 @@ pub enum Corrupt {
         /// What is wrong.
         source: DecodeError,
     },
+}
+
+/// Stands for an entry in a sum over all of them, by which a store notices that one was altered or
+/// lost.
+pub fn digest(key: &str, value: &[u8]) -> u64 {
+    layout::digest(key, value.len() as u64, layout::checksum(value))
 }
 
 /// Puts stored entries together. Unreachable and gone followers come oldest first, as the

@@ -25,7 +25,7 @@
 //!
 //! All this is pure: whoever has a session implements [`Nodes`].
 
-mod layout;
+pub(super) mod layout;
 mod read;
 mod take_over;
 mod write;

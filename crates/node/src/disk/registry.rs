@@ -10,6 +10,7 @@
 
 mod file;
 mod memory;
+pub mod tool;
 mod zookeeper;
 
 pub use file::{FILE, RegistryFile, RegistryInDirectory};
@@ -36,6 +37,10 @@ pub trait Registry: Send + 'static {
     /// Makes changes durable, in their order. When this fails, those that were written are the
     /// first so many of them; whoever loads next sees which.
     fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError>;
+    /// What is in it now, once it was loaded.
+    fn contents(&mut self) -> Result<internal::Registry, RegistryError> {
+        Ok(internal::Registry::default())
+    }
 }
 
 impl Registry for Box<dyn Registry> {
@@ -45,6 +50,10 @@ impl Registry for Box<dyn Registry> {
 
     fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError> {
         (**self).apply(changes)
+    }
+
+    fn contents(&mut self) -> Result<internal::Registry, RegistryError> {
+        (**self).contents()
     }
 }
 
@@ -101,6 +110,9 @@ pub enum RegistryError {
         /// What is wrong.
         source: Corrupt,
     },
+    /// What is in it is not what was written.
+    #[error("the registry {} is damaged: it does not hold what was written", .0.display())]
+    Altered(PathBuf),
     /// A later version wrote it.
     #[error("the registry {} has format {found}; this version knows up to {known}", path.display(), known = format::FORMAT)]
     TooNew {

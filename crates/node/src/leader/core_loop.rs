@@ -247,7 +247,7 @@ impl CoreLoop {
             && let Some(records) = self.outbox.begin()
         {
             // The thread only ends early by a panic.
-            self.records.send(records).map_err(|_| LeaderError::Core)?;
+            self.records.send(records).map_err(|()| LeaderError::Core)?;
         }
         Ok(())
     }

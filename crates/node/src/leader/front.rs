@@ -54,6 +54,7 @@ impl Front {
             ground.logging.clone(),
             ground.clock,
             ground.options.realms.clone(),
+            None,
         );
         Self {
             role: ArcSwap::from_pointee(Role::Standby(None)),

@@ -2,6 +2,7 @@
 
 use super::{
     forms::{self, FormEndpoint},
+    journal::Shelf,
     maintenance::{self, Machines},
     operator,
     reads::{self, ViewEndpoint},
@@ -21,7 +22,10 @@ use http::Method;
 use std::sync::Arc;
 use tepui_leader::{Input, ProcessName, Reply, View};
 use tepui_model::StreamId;
-use tepui_protocol::v1::scheduler::{self, call::Type};
+use tepui_protocol::{
+    json,
+    v1::scheduler::{self, call::Type},
+};
 
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,7 @@ enum Endpoint {
     View(ViewEndpoint),
     Form(FormEndpoint),
     Machines(Machines),
+    Registry,
 }
 
 impl Endpoint {
@@ -55,7 +60,7 @@ impl Endpoint {
             | Self::Form(_)
             | Self::Machines(_) => Access::ReadWrite,
             Self::Scheduler => Access::Api,
-            Self::Metrics | Self::Files(_) => Access::ReadOnly,
+            Self::Metrics | Self::Files(_) | Self::Registry => Access::ReadOnly,
             Self::View(view) => view.access(),
         }
     }
@@ -70,14 +75,15 @@ impl Endpoint {
             | Self::System
             | Self::LogLevel
             | Self::Help
-            | Self::Files(_) => true,
+            | Self::Files(_)
+            | Self::Registry => true,
             Self::View(view) => view.is_anybodys(),
             _ => false,
         }
     }
 }
 
-const ENDPOINTS: [(&str, Endpoint); 10] = [
+const ENDPOINTS: [(&str, Endpoint); 11] = [
     ("/api/v1", Endpoint::Operator),
     ("/api/v1/scheduler", Endpoint::Scheduler),
     ("/health", Endpoint::Health),
@@ -88,6 +94,7 @@ const ENDPOINTS: [(&str, Endpoint); 10] = [
     ("/system/stats.json", Endpoint::System),
     ("/logging/toggle", Endpoint::LogLevel),
     ("/help", Endpoint::Help),
+    ("/registrar(1)/registry", Endpoint::Registry),
 ];
 
 /// Answers for a leader.
@@ -99,6 +106,8 @@ pub(super) struct LeaderService {
     realms: Realms,
     view: Arc<ArcSwap<View>>,
     routes: Routes<Endpoint>,
+    /// Only one who leads has it.
+    registry: Option<Shelf>,
 }
 
 impl LeaderService {
@@ -109,6 +118,7 @@ impl LeaderService {
         logging: Arc<Logging>,
         clock: Clock,
         realms: Realms,
+        registry: Option<Shelf>,
     ) -> Self {
         let files_endpoints = FILES_ENDPOINTS.map(|(path, which)| (path, Endpoint::Files(which)));
         let views = reads::ENDPOINTS.map(|(path, which)| (path, Endpoint::View(which)));
@@ -125,6 +135,7 @@ impl LeaderService {
             realms,
             view,
             routes: Routes::new("master", routes),
+            registry,
         }
     }
 
@@ -206,8 +217,29 @@ impl LeaderService {
         if let Some(count) = metrics.get_mut("master/dropped_messages") {
             *count += dropped as f64;
         }
+        if let Some(registry) = &self.registry {
+            metrics.extend(registry.metrics());
+        }
         let metrics: serde_json::Value = metrics.into_iter().collect();
         response::json(request, metrics.to_string())
+    }
+
+    /// What must survive, as it is stored (`RegistrarProcess::getRegistry` in
+    /// `src/master/registrar.cpp`). Nothing while it was not read, as there.
+    async fn show_registry(&self, request: Request) -> Response {
+        let shown = match &self.registry {
+            Some(registry) => match registry.show().await {
+                Some(shown) => shown,
+                None => return response::plain_error(http::StatusCode::INTERNAL_SERVER_ERROR),
+            },
+            None => return response::json(&request, "{}".to_owned()),
+        };
+        let document = move || {
+            let document = json::encode_with(&shown, json::Names::V0);
+            response::json(&request, document)
+        };
+        let written = common::aside(document).await;
+        written.unwrap_or_else(response::not_found)
     }
 
     async fn scheduler(&self, request: Request) -> Response {
@@ -281,6 +313,7 @@ impl LeaderService {
             }
             Endpoint::View(which) => self.view_endpoint(which, request).await,
             Endpoint::Form(which) => which.answer(&self.view(), &request),
+            Endpoint::Registry => self.show_registry(request).await,
             Endpoint::Machines(which) => maintenance::machines(self, which, request).await,
         }
     }

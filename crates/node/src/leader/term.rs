@@ -8,7 +8,7 @@ use super::{
 use crate::{
     clock::Clock,
     common::Logging,
-    disk::registry::{Registry, RegistryError},
+    disk::registry::RegistryError,
     files::Files,
     http::stream::Streams,
     net::{Links, LinksEnd},
@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tepui_leader::{Leader, LeaderFacts};
 use tepui_model::{Rng, Time};
@@ -78,12 +78,14 @@ impl Term {
         facts.elected = clock.now();
         let store = options.registry.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, RegistryError> {
+            let begun = Instant::now();
             let mut registry = store.open(member.as_deref())?;
             let loaded = registry.load()?;
-            tracing::info!(cluster = %loaded.cluster_id, "registry read");
-            Ok((registry, loaded.registry))
+            let took = begun.elapsed();
+            tracing::info!(cluster = %loaded.cluster_id, ?took, "registry read");
+            Ok((registry, loaded.registry, took))
         });
-        let (registry, snapshot) = opened.await.map_err(|_| LeaderError::Core)??;
+        let (registry, snapshot, fetch) = opened.await.map_err(|_| LeaderError::Core)??;
         let seed = random::seed().map_err(LeaderError::Randomness)?;
         let mut config = options.config.clone();
         let authenticator = &mut config.authenticator;
@@ -106,7 +108,8 @@ impl Term {
                 let _ = broken_tx.send(pid);
             },
         );
-        let (records, written, registry) = journal::start(registry).map_err(LeaderError::Thread)?;
+        let journal = journal::start(registry, &snapshot, fetch).map_err(LeaderError::Thread)?;
+        let registry = journal.thread;
         let (stop, stopped) = oneshot::channel();
         let core_loop = CoreLoop::new(
             clock,
@@ -114,8 +117,8 @@ impl Term {
             jobs,
             closed,
             broken,
-            records,
-            written,
+            journal.records,
+            journal.written,
             streams,
             links.clone(),
             view.clone(),
@@ -141,6 +144,7 @@ impl Term {
                 ground.logging.clone(),
                 clock,
                 options.realms.clone(),
+                Some(journal.shelf),
             )),
             gate,
             links,

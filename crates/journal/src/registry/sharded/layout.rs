@@ -134,7 +134,7 @@ pub(super) struct Long {
 }
 
 /// Stands for an entry in sums.
-pub(super) fn digest(key: &str, bytes: u64, checksum: u32) -> u64 {
+pub(in crate::registry) fn digest(key: &str, bytes: u64, checksum: u32) -> u64 {
     let key = crc32c::crc32c(key.as_bytes());
     let mixed = (u64::from(key) << 32 | u64::from(checksum)) ^ bytes.rotate_left(48);
     // Spreads what differs in few bits over all of them (the finalizer of SplitMix64).
@@ -143,7 +143,7 @@ pub(super) fn digest(key: &str, bytes: u64, checksum: u32) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-pub(super) fn checksum(bytes: &[u8]) -> u32 {
+pub(in crate::registry) fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 

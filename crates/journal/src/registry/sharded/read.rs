@@ -121,6 +121,30 @@ impl Stored {
     }
 }
 
+/// A long value, put together.
+pub(super) fn whole<N: Nodes>(
+    nodes: &mut N,
+    root: &str,
+    key: &str,
+    long: &Long,
+) -> Result<Vec<u8>, Fault<N::Error>> {
+    let pieces = long.pieces.iter();
+    let paths: Vec<_> = pieces.map(|id| layout::piece_path(root, *id)).collect();
+    let mut whole = Vec::new();
+    for (path, node) in paths.iter().zip(nodes.read(&paths).map_err(Fault::Nodes)?) {
+        let node = node.ok_or_else(|| Damage::Missing { path: path.clone() })?;
+        whole.extend_from_slice(layout::unseal(path, &node.data)?);
+    }
+    if whole.len() as u64 == long.bytes && layout::checksum(&whole) == long.checksum {
+        Ok(whole)
+    } else {
+        Err(Damage::Pieces {
+            key: key.to_owned(),
+        }
+        .into())
+    }
+}
+
 /// All nodes but the head.
 #[derive(Default)]
 pub(super) struct Raw {

@@ -121,6 +121,19 @@ impl<N: Nodes> Sharded<N> {
         self.places.is_empty()
     }
 
+    /// Every entry, by key. Long values are read from their pieces.
+    pub fn entries(&mut self) -> Result<BTreeMap<String, Vec<u8>>, Fault<N::Error>> {
+        let mut all = BTreeMap::new();
+        for (key, stored) in self.shards.values().flat_map(|held| &held.entries) {
+            let value = match stored {
+                Stored::Short(value) => value.clone(),
+                Stored::Long(long) => read::whole(&mut self.nodes, &self.root, key, long)?,
+            };
+            all.insert(key.to_string(), value);
+        }
+        Ok(all)
+    }
+
     /// Makes steps durable, in their order; the steps of one group together or not at all. After an
     /// error nothing more is written.
     pub fn apply(&mut self, groups: &[Vec<Step>]) -> Result<(), Fault<N::Error>> {

@@ -9,6 +9,7 @@ use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
 use std::path::{Path, PathBuf};
 use tepui_journal::registry::{self as format, Step};
 use tepui_leader::RegistryChange;
+use tepui_protocol::internal;
 
 /// Name of the file in the work directory.
 pub const FILE: &str = "registry.redb";
@@ -21,6 +22,9 @@ const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 const IDENTITY: TableDefinition<'_, &str, &str> = TableDefinition::new("identity");
 const CLUSTER_KEY: &str = "cluster";
+/// The sum over all entries, by which damage is noticed that the database does not look for.
+const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
+const ENTRIES_KEY: &str = "entries";
 
 /// Opens the registry of a work directory.
 #[derive(Debug, Clone)]
@@ -70,23 +74,23 @@ impl RegistryFile {
         }
     }
 
-    /// The file's format before this; a new file is marked with ours and gets its tables.
+    /// The format of the file; `None` of one that was never written. Makes the tables.
     fn format(&self) -> Result<Option<u32>, redb::Error> {
         let write = self.database.begin_write()?;
         let found = {
-            let mut meta = write.open_table(META)?;
             write.open_table(ENTRIES)?;
-            let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
-            if found.is_none() {
-                meta.insert(FORMAT_KEY, format::FORMAT)?;
-            }
-            found
+            write.open_table(SUMS)?;
+            write.open_table(IDENTITY)?;
+            let meta = write.open_table(META)?;
+            meta.get(FORMAT_KEY)?.map(|format| format.value())
         };
-        match found {
-            Some(_) => write.abort()?,
-            None => write.commit()?,
-        }
+        write.commit()?;
         Ok(found)
+    }
+
+    /// The format that it is in, to be shown.
+    pub(super) fn found_format(&self) -> Result<Option<u32>, RegistryError> {
+        self.format().map_err(|error| unusable(&self.path, error))
     }
 
     /// The cluster's id, made now if there is none.
@@ -119,7 +123,33 @@ impl RegistryFile {
         }
     }
 
-    fn read(&self) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    /// The cluster's id, if it has one.
+    pub(super) fn found_cluster_id(&self) -> Result<Option<String>, RegistryError> {
+        let read = || -> Result<_, redb::Error> {
+            let identity = self.database.begin_read()?.open_table(IDENTITY)?;
+            Ok(identity.get(CLUSTER_KEY)?.map(|id| id.value().to_owned()))
+        };
+        read().map_err(|error| unusable(&self.path, error))
+    }
+
+    /// Gives a registry that has no id this one.
+    pub(super) fn adopt_cluster_id(&self, id: &str) -> Result<String, RegistryError> {
+        self.identify(id)
+            .map_err(|error| unusable(&self.path, error))
+    }
+
+    /// Every entry, in order of keys.
+    pub(super) fn entries(&self) -> Result<Vec<(String, Vec<u8>)>, RegistryError> {
+        let (entries, sum) = self.read().map_err(|error| unusable(&self.path, error))?;
+        let digest = |(key, value): &(String, Vec<u8>)| format::digest(key, value);
+        let found = entries.iter().map(digest).fold(0, u64::wrapping_add);
+        match sum {
+            Some(sum) if sum != found => Err(RegistryError::Altered(self.path.clone())),
+            _ => Ok(entries),
+        }
+    }
+
+    fn read(&self) -> Result<(Vec<(String, Vec<u8>)>, Option<u64>), redb::Error> {
         let read = self.database.begin_read()?;
         let entries = read.open_table(ENTRIES)?;
         let mut all = Vec::new();
@@ -127,19 +157,55 @@ impl RegistryFile {
             let (key, value) = entry?;
             all.push((key.value().to_owned(), value.value().to_owned()));
         }
-        Ok(all)
+        let sums = read.open_table(SUMS)?;
+        let sum = sums.get(ENTRIES_KEY)?.map(|sum| sum.value());
+        Ok((all, sum))
     }
 
-    fn write(&self, steps: &[Step]) -> Result<(), redb::Error> {
+    /// Has the database look at each of its pages.
+    pub(super) fn check_pages(&mut self) -> Result<(), RegistryError> {
+        match self.database.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(RegistryError::Altered(self.path.clone())),
+            Err(error) => Err(unusable(&self.path, error)),
+        }
+    }
+
+    /// Makes steps durable, all or none of them.
+    pub(super) fn write(&self, steps: &[Step]) -> Result<(), RegistryError> {
+        self.commit(steps)
+            .map_err(|error| unusable(&self.path, error))
+    }
+
+    fn commit(&self, steps: &[Step]) -> Result<(), redb::Error> {
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         {
             let mut entries = write.open_table(ENTRIES)?;
+            let mut sums = write.open_table(SUMS)?;
+            let known = sums.get(ENTRIES_KEY)?.map(|sum| sum.value());
+            let mut sum = match known {
+                Some(sum) => sum,
+                // Of format 1.
+                None => sum_of(&entries)?,
+            };
             for step in steps {
-                match step {
-                    Step::Put(key, value) => entries.insert(key.as_str(), value.as_slice())?,
-                    Step::Remove(key) => entries.remove(key.as_str())?,
+                let (key, before) = match step {
+                    Step::Put(key, value) => {
+                        sum = sum.wrapping_add(format::digest(key, value));
+                        (key, entries.insert(key.as_str(), value.as_slice())?)
+                    }
+                    Step::Remove(key) => (key, entries.remove(key.as_str())?),
                 };
+                if let Some(before) = before {
+                    sum = sum.wrapping_sub(format::digest(key, before.value()));
+                }
+            }
+            sums.insert(ENTRIES_KEY, sum)?;
+            let mut meta = write.open_table(META)?;
+            let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
+            if found != Some(format::FORMAT) {
+                meta.insert(FORMAT_KEY, format::FORMAT)?;
             }
         }
         Ok(write.commit()?)
@@ -148,11 +214,7 @@ impl RegistryFile {
 
 impl Registry for RegistryFile {
     fn load(&mut self) -> Result<Loaded, RegistryError> {
-        let entries = self.read().map_err(|error| unusable(&self.path, error))?;
-        let registry = format::assemble(entries).map_err(|source| RegistryError::Corrupt {
-            place: self.path.display().to_string(),
-            source,
-        })?;
+        let registry = self.contents()?;
         Ok(Loaded {
             registry,
             cluster_id: self.cluster_id()?,
@@ -162,8 +224,24 @@ impl Registry for RegistryFile {
     fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError> {
         let steps: Vec<Step> = changes.iter().flat_map(RegistryChange::steps).collect();
         self.write(&steps)
-            .map_err(|error| unusable(&self.path, error))
     }
+
+    fn contents(&mut self) -> Result<internal::Registry, RegistryError> {
+        let entries = self.entries()?;
+        format::assemble(entries).map_err(|source| RegistryError::Corrupt {
+            place: self.path.display().to_string(),
+            source,
+        })
+    }
+}
+
+fn sum_of(entries: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, redb::Error> {
+    let mut sum = 0_u64;
+    for entry in entries.iter()? {
+        let (key, value) = entry?;
+        sum = sum.wrapping_add(format::digest(key.value(), value.value()));
+    }
+    Ok(sum)
 }
 
 fn unusable(path: &Path, error: impl Into<redb::Error>) -> RegistryError {
@@ -176,7 +254,7 @@ fn unusable(path: &Path, error: impl Into<redb::Error>) -> RegistryError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tepui_protocol::{internal, v1};
+    use tepui_protocol::v1;
 
     fn agent(id: &str) -> Box<internal::registry::Slave> {
         let id = Some(v1::AgentId {
@@ -246,6 +324,58 @@ mod tests {
         let error = RegistryFile::open(dir.path()).err().expect("an error");
         assert!(error.to_string().contains("registry.redb"), "{error}");
         assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[test]
+    fn a_file_of_format_1_is_read_and_becomes_one_of_ours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = redb::Builder::new().create(dir.path().join(FILE));
+        let database = database.expect("a database");
+        let write = database.begin_write().expect("a transaction");
+        let value = prost::Message::encode_to_vec(&*agent("S0"));
+        write
+            .open_table(ENTRIES)
+            .and_then(|mut table| Ok(drop(table.insert("follower/S0", value.as_slice()))))
+            .expect("inserted");
+        write
+            .open_table(META)
+            .and_then(|mut table| Ok(drop(table.insert(FORMAT_KEY, 1))))
+            .expect("inserted");
+        write.commit().expect("committed");
+        drop(database);
+        let mut registry = RegistryFile::open(dir.path()).expect("a registry");
+        assert_eq!(admitted(&mut registry), ["S0"]);
+        assert_eq!(registry.found_format().expect("read"), Some(1));
+        let admit = RegistryChange::AdmitFollower(agent("S1"));
+        registry.apply(&[admit]).expect("applied");
+        assert_eq!(admitted(&mut registry), ["S0", "S1"]);
+        assert_eq!(registry.found_format().expect("read"), Some(2));
+    }
+
+    #[test]
+    fn an_altered_entry_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut registry = RegistryFile::open(dir.path()).expect("a registry");
+        let admit = RegistryChange::AdmitFollower(agent("S1"));
+        registry.apply(&[admit]).expect("applied");
+        drop(registry);
+        let path = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let key = b"follower/S1";
+        let mut places = Vec::new();
+        for at in 0..bytes.len() - key.len() {
+            if bytes[at..].starts_with(key) {
+                places.push(at);
+            }
+        }
+        for at in &places {
+            bytes[at + key.len() - 1] = b'2';
+        }
+        assert!(!places.is_empty());
+        std::fs::write(&path, bytes).expect("written");
+        let opened = RegistryFile::open(dir.path()).and_then(|mut registry| registry.load());
+        let error = opened.expect_err("altered");
+        assert!(error.to_string().contains("registry.redb"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tepui_journal::registry::{
     sharded::{Fault, Limits, Node, Nodes, Operation, Sharded, WriteError},
 };
 use tepui_leader::RegistryChange;
+use tepui_protocol::internal;
 use tepui_zookeeper::{Error, Op, ZooKeeper};
 use tokio::runtime::Handle;
 
@@ -74,28 +75,16 @@ impl RegistryInZooKeeper {
         }
     }
 
-    /// Makes entries durable as they are.
-    pub fn write(&mut self, groups: &[Vec<format::Step>]) -> Result<(), RegistryError> {
-        let written = match &mut self.open {
-            Some(open) => open.apply(groups),
-            // It is loaded before it is written.
-            None => Err(Fault::Broken),
-        };
-        written.map_err(|fault| self.fault(fault))
-    }
-}
-
-impl Registry for RegistryInZooKeeper {
-    fn load(&mut self) -> Result<Loaded, RegistryError> {
-        let [writer, cluster_id] = [random::uuid(), random::uuid()];
-        let writer = writer.map_err(RegistryError::Randomness)?.to_string();
-        let cluster_id = cluster_id.map_err(RegistryError::Randomness)?.to_string();
+    /// Loads it; one that is not there yet is made, for this cluster.
+    pub fn load_or_make(&mut self, cluster_id: &str) -> Result<Loaded, RegistryError> {
+        let writer = random::uuid().map_err(RegistryError::Randomness)?;
+        let writer = writer.to_string();
         let taken = Sharded::take_over(
             self.nodes.clone(),
             &self.nodes.root(),
             self.member.as_deref(),
             &writer,
-            &cluster_id,
+            cluster_id,
             Limits::default(),
         );
         let (open, entries) = taken.map_err(|fault| self.fault(fault))?;
@@ -111,9 +100,38 @@ impl Registry for RegistryInZooKeeper {
         })
     }
 
+    /// Makes entries durable as they are.
+    pub fn write(&mut self, groups: &[Vec<format::Step>]) -> Result<(), RegistryError> {
+        let written = match &mut self.open {
+            Some(open) => open.apply(groups),
+            // It is loaded before it is written.
+            None => Err(Fault::Broken),
+        };
+        written.map_err(|fault| self.fault(fault))
+    }
+}
+
+impl Registry for RegistryInZooKeeper {
+    fn load(&mut self) -> Result<Loaded, RegistryError> {
+        let cluster_id = random::uuid().map_err(RegistryError::Randomness)?;
+        self.load_or_make(&cluster_id.to_string())
+    }
+
     fn apply(&mut self, changes: &[RegistryChange]) -> Result<(), RegistryError> {
         let groups: Vec<_> = changes.iter().map(RegistryChange::steps).collect();
         self.write(&groups)
+    }
+
+    fn contents(&mut self) -> Result<internal::Registry, RegistryError> {
+        let entries = match &mut self.open {
+            Some(open) => open.entries(),
+            None => Err(Fault::Broken),
+        };
+        let entries = entries.map_err(|fault| self.fault(fault))?;
+        format::assemble(entries).map_err(|source| RegistryError::Corrupt {
+            place: self.nodes.place(),
+            source,
+        })
     }
 }
 
