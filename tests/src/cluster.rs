@@ -406,6 +406,20 @@ impl Cluster {
         *process = Process::start(part, arguments, &folder, files);
     }
 
+    /// As [`Cluster::restart`], with more flags, in place of those of the same names. They stay.
+    pub fn restart_with(&mut self, part: Part, flags: &[(&str, &str)]) {
+        let process = self
+            .processes
+            .iter_mut()
+            .find(|process| process.part == part)
+            .expect("the cluster has such a part");
+        let flags = flags
+            .iter()
+            .map(|(name, value)| format!("--{name}={value}"));
+        process.arguments.extend(flags);
+        self.restart(part);
+    }
+
     /// Everything the parts printed.
     pub fn logs(&self) -> String {
         let mut text = String::new();

@@ -41,6 +41,14 @@ impl Load {
             name: "measure".to_owned(),
             ..Default::default()
         };
+        Self::start_as(cluster, framework).await
+    }
+
+    /// As [`Self::start`], as a certain framework.
+    pub(crate) async fn start_as(
+        cluster: &Cluster,
+        framework: FrameworkInfo,
+    ) -> Result<Self, Failure> {
         let mut scheduler = Scheduler::builder(&cluster.leader.to_string(), framework).build()?;
         let calls = scheduler.calls();
         match scheduler.next().await? {

@@ -5,6 +5,7 @@
 //! * `measure throughput`: many short tasks; every one ends once, and the node's memory stays flat.
 //! * `measure followers`: thousands of emulated followers against a leader: time, memory, messages.
 //! * `measure failover`: thousands of emulated followers with tasks lose their leader and come back to the next.
+//! * `measure restarts`: a follower is killed and started again, round after round, under load; no task is lost or told of twice.
 //! * `measure hostile`: floods and held connections, and whether others notice.
 //! * `measure torture`: leaders, followers, ZooKeeper servers and a framework die round after round; no task is lost.
 //!
@@ -20,13 +21,14 @@ mod leader;
 mod load;
 mod memory;
 mod processes;
+mod restarts;
 mod throughput;
 mod torture;
 
 use load::Failure;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|failover|hostile [FOLLOWERS] | torture [ROUNDS]";
+const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|failover|hostile [FOLLOWERS] | torture|restarts [ROUNDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Some("throughput") => runtime.block_on(throughput::measure(tasks.unwrap_or(10_000))),
         Some("followers") => runtime.block_on(followers::measure(tasks.unwrap_or(10_000))),
         Some("failover") => failover::measure(tasks.unwrap_or(20_000)),
+        Some("restarts") => runtime.block_on(restarts::measure(tasks.unwrap_or(100))),
         Some("hostile") => hostile::measure(tasks.unwrap_or(2_000)),
         Some("torture") => torture::measure(tasks.unwrap_or(54)),
         _ => return wrong_usage(),

@@ -1,8 +1,8 @@
-//! A follower is killed: its containers die with it, the leader notices, and a new one takes its place.
+//! A follower is killed: what checkpoints goes on without it, the leader notices, and it comes back as itself.
 
 use serde_json::json;
 use tepui_tests::cluster::{Builder, Cluster, Part};
-use tepui_tests::processes::new_mark;
+use tepui_tests::processes::{marked, new_mark};
 use tepui_tests::scheduler::{Framework, launch};
 use tepui_tests::wait::eventually;
 
@@ -39,7 +39,7 @@ fn running(
 }
 
 #[test]
-fn a_killed_follower_is_unreachable_and_a_new_one_takes_its_place() {
+fn a_killed_follower_is_unreachable_until_it_is_back_with_what_ran() {
     let mut cluster = quick_pings().start();
     let mark = new_mark();
     let unaware = json!([{"type": "MULTI_ROLE"}]);
@@ -54,7 +54,6 @@ fn a_killed_follower_is_unreachable_and_a_new_one_takes_its_place() {
     wait_for_processes(&mark, 6);
 
     cluster.kill(Part::Follower);
-    assert_nothing_left(&mark);
     let rescinded = idle.wait_for("RESCIND", |_| true);
     assert_eq!(rescinded["offer_id"], offer["id"]);
 
@@ -112,23 +111,21 @@ fn a_killed_follower_is_unreachable_and_a_new_one_takes_its_place() {
         "{agents}"
     );
 
+    // What checkpoints runs on; what does not ended with its follower.
+    assert!(eventually(PATIENCE, || marked(&mark).len() == 4));
+
     cluster.restart(Part::Follower);
     let offer = idle.offer();
-    let new = offer["agent_id"]["value"].clone();
-    assert_ne!(new, old, "it registers anew");
+    assert_eq!(offer["agent_id"]["value"], old, "it is the one it was");
     assert_eq!(ask(&cluster, "GET_AGENTS")["agents"][0]["active"], true);
+    let status = aware.until("aware", "TASK_RUNNING");
+    assert_eq!(status["agent_id"]["value"], old);
+    assert!(listed(&cluster, "tasks", "aware").is_some());
     idle.must(launch(
         &offer,
         vec![marked_task("next", &offer, "true", &mark)],
     ));
     idle.until("next", "TASK_FINISHED");
-    // The old one may still come back, for all that the leader knows.
-    aware.must(json!({"type": "RECONCILE", "reconcile": {"tasks": [
-        {"task_id": {"value": "aware"}, "agent_id": {"value": old}},
-    ]}}));
-    let status = aware.update("aware");
-    assert_eq!(status["state"], "TASK_UNREACHABLE");
-    assert_eq!(status["reason"], "REASON_RECONCILIATION");
 }
 
 /// Gives back what the framework is offered, and wants no more.
@@ -145,38 +142,23 @@ fn release(framework: &mut Framework) {
 }
 
 #[test]
-fn a_follower_that_is_back_at_once_replaces_the_old_one() {
+fn a_follower_that_is_back_at_once_has_lost_nothing() {
     // Pings would time out only much later.
     let mut cluster = Cluster::builder().apart().start();
     let mark = new_mark();
     let (mut aware, old) = running(&cluster, "aware", json!({}), &mark);
-    wait_for_processes(&mark, 2);
+    let before = wait_for_processes(&mark, 2);
 
     cluster.kill(Part::Follower);
     cluster.restart(Part::Follower);
-    let status = aware.until("aware", "TASK_LOST");
-    assert_eq!(status["source"], "SOURCE_MASTER");
-    assert_eq!(status["reason"], "REASON_AGENT_REMOVED");
-    let message = status["message"].as_str().unwrap_or_default();
-    assert!(
-        message.ends_with(" removed: a new agent registered at the same address"),
-        "{status}"
-    );
-    let failure = aware.wait_for("FAILURE", |_| true);
-    assert_eq!(failure, json!({"agent_id": {"value": old}}));
-    assert!(listed(&cluster, "tasks", "aware").is_none());
-    assert_listed(
-        &cluster,
-        "completed_tasks",
-        "aware",
-        "TASK_LOST",
-        "REASON_AGENT_REMOVED",
-    );
-    assert_nothing_left(&mark);
     aware.forget_offers();
     aware.must(json!({"type": "REVIVE"}));
     let offer = aware.offer();
-    assert_ne!(offer["agent_id"]["value"], old);
+    assert_eq!(offer["agent_id"]["value"], old);
+    assert_eq!(marked(&mark), before, "the very same processes");
+    aware.must(json!({"type": "KILL", "kill": {"task_id": {"value": "aware"}}}));
+    aware.until("aware", "TASK_KILLED");
+    assert_nothing_left(&mark);
     assert!(eventually(
         PATIENCE,
         || ask(&cluster, "GET_AGENTS")["agents"]
