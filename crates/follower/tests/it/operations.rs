@@ -643,6 +643,42 @@ fn draining_never_lengthens_a_grace_period() {
 }
 
 #[test]
+fn an_executor_without_tasks_does_not_hold_draining_up() {
+    let mut w = World::registered();
+    let custom = |id: &str| v1::TaskInfo {
+        executor: Some(crate::harness::custom_executor("e")),
+        ..crate::harness::task(id)
+    };
+    w.run(custom("t"));
+    w.http_subscribe(crate::harness::subscribe("e"));
+    w.take();
+    w.leader_says(drain(Some(3), false));
+    w.take();
+    w.http(crate::harness::update("e", "t", TaskState::TaskKilled, 1));
+    let updates = w.updates();
+    assert!(
+        w.follower.view().drain.is_some(),
+        "its end is not acknowledged"
+    );
+    w.acknowledge(&updates[0]);
+    let over = |e: &Effect| matches!(e, Effect::Persist(Checkpoint::Drain { config: None, .. }));
+    assert!(w.take().iter().any(over));
+    assert_eq!(w.follower.view().drain, None);
+    // The executor idles on, and is used again once the leader reactivates the follower.
+    assert_eq!(w.follower.view().frameworks.size(), 1);
+    w.leader_says(drain(Some(3), false));
+    assert_eq!(w.follower.view().drain, None);
+    w.take();
+    w.leader_says(i::RunTaskMessage {
+        framework: framework(),
+        task: custom("again"),
+        launch_executor: Some(false),
+        ..Default::default()
+    });
+    assert!(w.updates().is_empty(), "it is not refused");
+}
+
+#[test]
 fn there_is_nothing_to_drain_in_an_empty_follower() {
     let mut w = World::registered();
     w.leader_says(drain(None, false));
