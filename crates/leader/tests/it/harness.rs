@@ -30,8 +30,26 @@ impl Cluster {
 
     pub(crate) fn with(config: Config, registry: &internal::Registry) -> Self {
         let now = Time::from_nanos(1_700_000_000_000_000_000);
+        Self::led_by(LEADER_ID.to_owned(), config, registry, now)
+    }
+
+    /// Another leader, later.
+    pub(crate) fn after(
+        config: Config,
+        registry: &internal::Registry,
+        now: Time,
+        number: u32,
+    ) -> Self {
+        let mut cluster = Self::led_by(format!("{LEADER_ID}{number}"), config, registry, now);
+        // Requests and streams are never those of an earlier one.
+        cluster.next_request = u64::from(number) << 32;
+        cluster.next_stream = u128::from(number) << 64;
+        cluster
+    }
+
+    fn led_by(id: String, config: Config, registry: &internal::Registry, now: Time) -> Self {
         let info = v1::MasterInfo {
-            id: LEADER_ID.to_owned(),
+            id,
             ip: 16_777_343,
             port: 5050,
             hostname: Some("leader.test".to_owned()),

@@ -17,6 +17,7 @@ mod offers;
 mod operators;
 mod partition;
 mod random;
+mod random_failover;
 mod recorded;
 mod status;
 mod told;
