@@ -2,20 +2,22 @@
 //!
 //! A cluster is brought into a state like the recorded ones (a framework that runs tasks, one that is gone, tasks of every
 //! fate), and then every request of `basic`, `operator` and the leading master of `ha` is sent as it was, with recorded ids
-//! and paths exchanged for ours. Values may differ: versions, ids and times do. What else may is listed with its reason in
+//! and paths exchanged for ours. What was asked of the masters of `ha` that did not lead is asked of a leader that stands by. Values may differ: versions, ids and times do. What else may is listed with its reason in
 //! `tests/data/replay-tolerated.jsonl`; `auth` needs credentials: [`crate::wire`] replays its requests.
 //!
 //! A line of that file: `request` (the pattern of "FILE TO METHOD PATH NAME", where `*` stands for anything), `what` (`status`,
 //! `header NAME`, `body PATH` with a path pattern of [`tepui_tests::shape`], or `*`), and `why`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::Ipv4Addr};
 
 use serde_json::{Value, json};
 use tepui_tests::cluster::Cluster;
 use tepui_tests::http::{PATIENCE, Request, Response, send};
+use tepui_tests::machines::Machines;
 use tepui_tests::scheduler::{Framework, command_task, launch};
 use tepui_tests::shape::{differences, path_matches};
 use tepui_tests::wait::eventually_some;
+use tepui_tests::zookeeper::{Ensemble, Place};
 use tepui_tests::{crate_folder, json_lines};
 
 use crate::recordings::{body_bytes, recording};
@@ -33,13 +35,62 @@ const IGNORED: &[&str] = &["date", "content-length"];
 #[test]
 fn recorded_requests_get_the_same_statuses_headers_and_shapes() {
     let stage = Stage::set();
+    let count = replay(exchanges(), |exchange| {
+        send(stage.address(exchange), &stage.request(exchange))
+    });
+    assert!(count > 100, "{count} recorded requests");
+}
+
+#[test]
+fn recorded_requests_to_masters_that_do_not_lead_get_the_same_answers() {
+    let ensemble = Ensemble::start(1);
+    let mut machines = Machines::new();
+    let place = Place {
+        ip: Ipv4Addr::LOCALHOST.into(),
+        namespace: None,
+    };
+    for _ in 0..2 {
+        machines.add_leader(&place, &ensemble.url("/mesos"), &[]);
+    }
+    let leader = machines.wait_for_leader();
+    let (leading, standby) = (&machines.leaders[leader], &machines.leaders[1 - leader]);
+    let redirect = Request::get("/redirect");
+    eventually_some(PATIENCE, || {
+        let answer = send(standby.address, &redirect).ok()?;
+        (answer.status == 307).then_some(())
+    })
+    .expect("it hears who leads");
+    let ours = format!("//{}:{}", leading.hostname(), leading.address.port());
+    let exchanges = ha_exchanges(false).map(|mut exchange| {
+        if let Some(location) = exchange.response["headers"].get_mut("Location") {
+            let recorded = location.as_str().unwrap_or_default();
+            *location = recorded.replace("//leader2.test:15070", &ours).into();
+        }
+        exchange
+    });
+    let count = replay(exchanges.collect(), |exchange| {
+        let request = &exchange.request;
+        let text = |name: &str| request[name].as_str().unwrap_or_default();
+        let request = match text("method") {
+            "POST" => Request::post_json(text("path"), &request["body"]),
+            _ => Request::get(text("path")),
+        };
+        let answer = send(standby.address, &request)?;
+        let location = exchange.response["headers"]["Location"].as_str();
+        assert_eq!(answer.header("location"), location, "{}", exchange.label);
+        Ok(answer)
+    });
+    assert_eq!(count, 16);
+}
+
+/// Sends requests and compares the answers with the recorded ones; how many there were.
+fn replay(exchanges: Vec<Exchange>, ask: impl Fn(&Exchange) -> std::io::Result<Response>) -> usize {
     let tolerated = json_lines(&crate_folder().join("data/replay-tolerated.jsonl"));
     let mut used = vec![false; tolerated.len()];
     let mut problems = String::new();
-    let mut count = 0;
-    for exchange in exchanges() {
-        count += 1;
-        let found = match send(stage.address(&exchange), &stage.request(&exchange)) {
+    let count = exchanges.len();
+    for exchange in exchanges {
+        let found = match ask(&exchange) {
             Ok(response) => compare(&exchange, &response),
             Err(error) => vec![("status".to_owned(), format!("no answer: {error}"))],
         };
@@ -54,7 +105,6 @@ fn recorded_requests_get_the_same_statuses_headers_and_shapes() {
             }
         }
     }
-    assert!(count > 100, "{count} recorded requests");
     for (entry, used) in tolerated.iter().zip(used) {
         if !used {
             println!("no longer needed: {entry}");
@@ -65,6 +115,7 @@ fn recorded_requests_get_the_same_statuses_headers_and_shapes() {
         "{} differences in {count} requests:\n{problems}",
         problems.lines().count()
     );
+    count
 }
 
 #[test]
@@ -103,10 +154,15 @@ fn exchanges() -> Vec<Exchange> {
             });
         }
     }
-    for line in recording("ha.http.jsonl")
-        .into_iter()
-        .filter(|line| line["leading"] == true)
-    {
+    exchanges.extend(ha_exchanges(true));
+    exchanges
+}
+
+/// What was asked of the master that led, or of the others.
+fn ha_exchanges(leading: bool) -> impl Iterator<Item = Exchange> {
+    let lines = recording("ha.http.jsonl").into_iter();
+    let lines = lines.filter(move |line| line["leading"] == leading);
+    lines.map(|line| {
         let path = line["path"].as_str().unwrap_or_default();
         let (method, path) = path.split_once(' ').unwrap_or(("GET", path));
         let mut request = json!({"method": method, "path": path, "headers": {}});
@@ -115,14 +171,13 @@ fn exchanges() -> Vec<Exchange> {
             request["headers"] = json!({"Content-Type": "application/json"});
             request["body"] = json!({"type": "SUBSCRIBE"});
         }
-        exchanges.push(Exchange {
+        Exchange {
             label: format!("ha master {method} {path} "),
             to_leader: true,
             response: json!({"status": line["status"], "headers": line["headers"], "text": line["text"]}),
             request,
-        });
-    }
-    exchanges
+        }
+    })
 }
 
 /// Our cluster, in a state like the recorded ones.
