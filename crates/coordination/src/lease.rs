@@ -11,7 +11,10 @@
 //! on answering: it is a `sync`, then a look at our own znode (see [`crate::Request::Check`]).
 
 use std::time::Duration;
-use tepui_model::Time;
+use tepui_model::{
+    Time,
+    planted::{Planted, planted},
+};
 
 /// How much earlier than the session a lease ends, in eighths of the session timeout: two for the
 /// half tick, one for the time between two heartbeats.
@@ -48,7 +51,7 @@ impl Lease {
 
     /// Whether it may act now.
     pub fn may_act(self, now: Time) -> bool {
-        now < self.until
+        now < self.until || planted(Planted::ActsAfterItsLease)
     }
 
     /// The one that lasts longer.

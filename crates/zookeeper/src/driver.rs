@@ -213,16 +213,17 @@ async fn list(
     send: mpsc::UnboundedSender<Input>,
     old: Option<AbortHandle>,
 ) {
-    let listed = client.list_and_watch_children(&path).await;
+    let listed = client.get_and_watch_children(&path).await;
     // The new watch sees all that the old one would.
     if let Some(old) = old {
         old.abort();
     }
     match listed {
-        Ok((names, watcher)) => {
+        Ok((names, stat, watcher)) => {
+            let birth = stat.czxid;
             // Not held while waiting: the session ends when nobody holds its client.
             drop(client);
-            let _ = send.send(answered(ask, Ok(Answer::Listed(names))));
+            let _ = send.send(answered(ask, Ok(Answer::Listed { names, birth })));
             watcher.changed().await;
             let _ = send.send(Input::Changed);
         }

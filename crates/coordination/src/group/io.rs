@@ -78,8 +78,14 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::MakePath`]: it is there, whoever made it.
     PathMade,
-    /// To [`Request::List`]: the names, in any order.
-    Listed(Vec<String>),
+    /// To [`Request::List`].
+    Listed {
+        /// The names, in any order.
+        names: Vec<String>,
+        /// Which znode it is whose children these are (its `czxid`). Once it has been deleted and made
+        /// anew its children's numbers begin anew, too.
+        birth: i64,
+    },
     /// To [`Request::Read`].
     Read {
         /// What it holds.

@@ -237,8 +237,11 @@ impl Group {
         };
         match (&request, result) {
             (Request::MakePath, Ok(_)) => session.path_made(),
-            (Request::List, Ok(Answer::Listed(names))) => session.listed(&names),
-            (Request::List | Request::Create(_), Err(Failure::NoNode)) => session.path_gone(),
+            (Request::List, Ok(Answer::Listed { names, birth })) => session.listed(&names, birth),
+            (Request::List | Request::Create(_), Err(Failure::NoNode)) => {
+                session.failed(&request);
+                session.path_gone();
+            }
             (Request::Read(path), Ok(Answer::Read { data, owner })) => {
                 let notice = session.read(name(path), &data, owner);
                 effects.extend(notice.map(Effect::Notice));

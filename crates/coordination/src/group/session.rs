@@ -36,6 +36,8 @@ pub(super) struct Session {
     /// The children may have changed since they were listed.
     pub(super) stale: bool,
     path: Path,
+    /// Which one it was when it was last listed.
+    birth: Option<i64>,
     listing: Listing,
     /// As last listed, and not before our own znode was created.
     members: Option<BTreeSet<Member>>,
@@ -84,6 +86,7 @@ impl Session {
             suspended_at: None,
             stale: true,
             path: Path::Unknown,
+            birth: None,
             listing: Listing::No,
             members: None,
             known: BTreeMap::new(),
@@ -180,7 +183,8 @@ impl Session {
         }
         let lowest = self.lowest()?;
         let unknown = !self.known.contains_key(&lowest) && !self.reading.contains(&lowest);
-        (unknown && self.own != Own::At(lowest)).then(|| Step::Read(self.start_reading(lowest)))
+        let ours = self.own == Own::At(lowest) || self.doomed.contains_key(&lowest);
+        (unknown && !ours).then(|| Step::Read(self.start_reading(lowest)))
     }
 
     fn unknown_member(&self) -> Option<Member> {
@@ -227,12 +231,21 @@ impl Session {
         self.path = Path::Made;
     }
 
-    /// Somebody deleted it, and with it, before it, all members.
+    /// Somebody deleted it, after all members.
     pub(super) fn path_gone(&mut self) {
         self.path = Path::Unknown;
-        self.listing = Listing::No;
-        self.lose_own();
+        self.forget_members();
+        if let Own::At(_) = self.own {
+            self.lose_own();
+        }
         self.relist();
+    }
+
+    /// The numbers of members mean nothing any more.
+    fn forget_members(&mut self) {
+        self.birth = None;
+        self.known.clear();
+        self.doomed.clear();
     }
 
     /// What was listed, or is being listed, says too little.
@@ -244,12 +257,21 @@ impl Session {
         }
     }
 
-    pub(super) fn listed(&mut self, names: &[String]) {
+    pub(super) fn listed(&mut self, names: &[String], birth: i64) {
         let outdated = self.listing == Listing::Outdated;
         self.listing = Listing::No;
         if outdated {
             return;
         }
+        if self.birth.is_some_and(|before| before != birth) {
+            self.forget_members();
+            if let Own::At(_) = self.own {
+                // Created in this one or in the one before: its owner says so.
+                self.lose_own();
+                self.own = Own::Unclear;
+            }
+        }
+        self.birth = Some(birth);
         let members: BTreeSet<Member> = names.iter().filter_map(|n| Member::parse(n)).collect();
         self.known.retain(|member, _| members.contains(member));
         self.doomed.retain(|member, _| members.contains(member));
