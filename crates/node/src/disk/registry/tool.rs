@@ -1,7 +1,9 @@
 //! What `tepui registry` does: look at a registry, take it out, put one in. For an operator, while
 //! no leader runs on the same file; one in ZooKeeper may be looked at at any time.
 
-use super::{FILE, RegistryError, RegistryFile, RegistryInZooKeeper, SharedNodes};
+use super::{
+    FILE, RegistryError, RegistryFile, RegistryInZooKeeper, SharedNodes, zookeeper::FOLDER,
+};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -49,7 +51,7 @@ impl Place {
         match self {
             Self::WorkDir(dir) => dir.join(FILE).display().to_string(),
             Self::ZooKeeper(url) => {
-                format!("{}/tepui/registry", url.to_string().trim_end_matches('/'))
+                format!("{}/{FOLDER}", url.to_string().trim_end_matches('/'))
             }
         }
     }

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 /// Where the registry is, below the path of the election. Inside `log_replicas`, since that is the one
 /// name beside the members that every client of the reference knows to skip: pymesos takes the lowest
 /// of all other names for the leader.
-const FOLDER: &str = "log_replicas/tepui/registry";
+pub(super) const FOLDER: &str = "log_replicas/tepui/registry";
 /// How soon a connection that was lost is looked for again.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(10);
 
