@@ -78,6 +78,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Another leader was elected while this one was asked. It may have taken the call.
+    #[error("{address} does not lead any more: another leader was elected")]
+    Replaced {
+        /// `host:port`.
+        address: String,
+    },
     /// A call that needs a subscription was made without one; it is safe to repeat it after
     /// the next `Subscribed` event.
     #[error("not subscribed")]

@@ -135,8 +135,8 @@ impl Builder {
             link: None,
         }));
         Ok(Scheduler {
+            calls: Calls::new(http, target.clone(), session),
             target,
-            calls: Calls::new(http, session),
             framework: self.framework,
             suppressed_roles: self.suppressed_roles,
             attempts_max: self.attempts_max,
@@ -155,6 +155,7 @@ pub(crate) struct Session {
 
 #[derive(Clone)]
 pub(crate) struct Link {
+    pub(crate) leader: Found,
     pub(crate) address: String,
     pub(crate) stream_id: String,
 }
@@ -303,6 +304,7 @@ impl Scheduler {
             });
         };
         lock(&self.calls.session).link = Some(Link {
+            leader: leader.clone(),
             address: address.clone(),
             stream_id: stream_id.to_owned(),
         });

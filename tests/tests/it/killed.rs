@@ -8,6 +8,7 @@ mod executors;
 mod followers;
 mod frameworks;
 mod leaders;
+mod mesos;
 mod restarts;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use super::{Session, lock};
 use crate::{
     Error,
+    detect::Target,
     http::{Http, expect_success},
     proto::{
         AgentId, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, KillPolicy,
@@ -18,16 +19,22 @@ pub(super) const PATH: &str = "/api/v1/scheduler";
 /// says nothing of its effect: that comes as an event.
 ///
 /// Errors of every method: [`Error::NotSubscribed`] between two subscriptions, [`Error::Status`]
-/// with the leader's words when the call is malformed, [`Error::Connect`] when it did not get through.
+/// with the leader's words when the call is malformed, [`Error::Connect`] when it did not get through,
+/// [`Error::Replaced`] when another leader was elected meanwhile.
 #[derive(Clone)]
 pub struct Calls {
     pub(super) http: Http,
+    target: Target,
     pub(super) session: Arc<Mutex<Session>>,
 }
 
 impl Calls {
-    pub(super) fn new(http: Http, session: Arc<Mutex<Session>>) -> Self {
-        Self { http, session }
+    pub(super) fn new(http: Http, target: Target, session: Arc<Mutex<Session>>) -> Self {
+        Self {
+            http,
+            target,
+            session,
+        }
     }
 
     /// Id of the framework once it has subscribed.
@@ -45,11 +52,19 @@ impl Calls {
         };
         call.r#type = Some(kind as i32);
         let link = link.ok_or(Error::NotSubscribed)?;
-        let (address, response) = self
-            .http
-            .post(&link.address, PATH, Some(&link.stream_id), &call)
-            .await?;
-        expect_success(&address, response).await.map(drop)
+        let answered = async {
+            let stream = Some(link.stream_id.as_str());
+            let (address, response) = self.http.post(&link.address, PATH, stream, &call).await?;
+            expect_success(&address, response).await.map(drop)
+        };
+        tokio::select! {
+            biased;
+            answer = answered => answer,
+            // A leader that was cut off would not answer for as long as a call may take.
+            () = self.target.replaced(&link.leader) => Err(Error::Replaced {
+                address: link.address.clone(),
+            }),
+        }
     }
 
     /// Uses offers of one follower. With no operation it declines them.

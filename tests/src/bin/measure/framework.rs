@@ -286,9 +286,13 @@ impl Drop for AbortOnDrop {
 /// A call that did not get through is no reason to stop.
 fn passing(result: Result<(), Error>) -> Result<(), Failure> {
     match result {
-        Ok(()) | Err(Error::NotSubscribed | Error::Connect { .. } | Error::TimedOut { .. }) => {
-            Ok(())
-        }
+        Ok(())
+        | Err(
+            Error::NotSubscribed
+            | Error::Replaced { .. }
+            | Error::Connect { .. }
+            | Error::TimedOut { .. },
+        ) => Ok(()),
         // The leader has changed: what was said to the old one does not count.
         Err(Error::Status { .. }) => Ok(()),
         Err(error) => Err(error.into()),

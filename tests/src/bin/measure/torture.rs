@@ -290,16 +290,33 @@ impl Torn {
         });
         if !whole {
             let active = self.machines.active_followers();
-            return Err(format!(
-                "round {round}, {fault:?}: only {active} followers\n{}",
-                self.machines.logs()
-            )
-            .into());
+            return Err(self.failure(&format!(
+                "round {round}, {fault:?}: only {active} followers"
+            )));
         }
         if deposed && gap.is_none() {
-            return Err(format!("round {round}, {fault:?}: no offers from a new leader").into());
+            let what = format!("round {round}, {fault:?}: no offers from a new leader");
+            return Err(self.failure(&what));
         }
         Ok(gap)
+    }
+
+    /// What went wrong, and what everybody said before.
+    fn failure(&self, what: &str) -> Failure {
+        let said = |name: &str| {
+            let text = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+            let lines: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.contains("\"launch\""))
+                .collect();
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        };
+        let (ledger, log) = (said("ledger"), said("log"));
+        format!(
+            "{what}\n{}\n---- framework\n{log}\n{ledger}",
+            self.machines.logs()
+        )
+        .into()
     }
 
     /// Seconds until the framework has offers of a new leader.

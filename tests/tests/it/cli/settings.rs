@@ -200,7 +200,10 @@ fn flags_that_cannot_be_used_are_refused_by_name() {
         ("--zk=zk://me:hush@/mesos", "names no server"),
         ("--zk=me:hush@a:2181/mesos", "'--zk' (command line)"),
         ("--zk=file:///no/such/file", "cannot read '/no/such/file'"),
-        ("--registry=paper", "'paper': it is neither replicated_log nor in_memory"),
+        (
+            "--registry=paper",
+            "'paper': it is neither replicated_log nor in_memory",
+        ),
     ] {
         let outcome = refused(&with(flag), why);
         assert!(!outcome.stderr.contains("hush"), "{outcome:?}");
