@@ -1,6 +1,6 @@
 //! Planned maintenance: windows, machines down and up, and inverse offers.
 
-use crate::{draining::drain, harness::*};
+use crate::{draining::drain, harness::*, told::driver};
 use std::{sync::Arc, time::Duration};
 use tepui_leader::{Config, Effect, RegistryChange, Reply};
 use tepui_protocol::{
@@ -437,4 +437,54 @@ fn a_framework_that_comes_back_is_asked_again() {
         })
         .collect();
     assert_eq!(kinds, [event::Type::Offers, event::Type::InverseOffers]);
+}
+
+#[test]
+fn drivers_are_asked_in_messages_and_answer_in_calls() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.register(1, "cpus:4;mem:4096");
+    cluster.operator(schedule(&[1], 77));
+    cluster.pending.clear();
+    let from = driver("a");
+    cluster.peer(
+        &from,
+        internal::RegisterFrameworkMessage {
+            framework: framework(),
+        },
+    );
+    let PeerMessage::FrameworkRegistered(registered) = cluster.sent(&from) else {
+        panic!("expected the registration")
+    };
+    let PeerMessage::ResourceOffers(offers) = cluster.sent(&from) else {
+        panic!("expected offers")
+    };
+    assert_eq!(offers.offers[0].unavailability, Some(planned(77)));
+    let PeerMessage::InverseOffers(asked) = cluster.sent(&from) else {
+        panic!("expected inverse offers")
+    };
+    assert_eq!(asked.pids, [agent.pid.to_string()]);
+    let id = asked.inverse_offers[0].id.clone();
+    cluster.nothing_left();
+    let mut accepting = answer(true, vec![id], Some(10.0));
+    accepting.framework_id = Some(registered.framework_id);
+    cluster.peer(&from, accepting);
+    cluster.nothing_left();
+    let said = cluster.status().draining_machines[0].statuses.clone();
+    assert_eq!(said[0].status(), Status::Accept);
+    cluster.pass(Duration::from_secs(11));
+    let PeerMessage::InverseOffers(asked) = cluster.sent(&from) else {
+        panic!("expected inverse offers")
+    };
+    cluster.operator(schedule(&[], 0));
+    let mut rescinded = None;
+    for effect in std::mem::take(&mut cluster.pending) {
+        if let Effect::Send {
+            message: PeerMessage::RescindInverseOffer(message),
+            ..
+        } = effect
+        {
+            rescinded = Some(message.inverse_offer_id);
+        }
+    }
+    assert_eq!(rescinded.as_ref(), Some(&asked.inverse_offers[0].id));
 }
