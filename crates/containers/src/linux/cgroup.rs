@@ -161,11 +161,28 @@ fn sweep(own: &Path) {
         };
         // Those that are kept belong to whoever has their records.
         if name == KEPT {
+            sweep_kept(&entry.path());
             continue;
         }
         if !Path::new("/proc").join(pid).exists() {
             let _ = fs::write(entry.path().join("cgroup.kill"), "1");
             remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Groups that a launcher which is gone made and nobody uses: their containers were ended in ways that
+/// left nobody to remove them. Those with processes in them cannot be removed.
+fn sweep_kept(kept: &Path) {
+    for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| {
+            let mut parts = name.split('-');
+            let (pid, start) = (parts.next()?, parts.next()?);
+            Some((pid.parse::<i32>().ok()?, start.parse::<u64>().ok()?))
+        });
+        if maker.is_some_and(|(pid, start)| start_of(pid) != Some(start)) {
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

@@ -3,6 +3,8 @@
 //! One thread, no waiting but in `epoll`. It ends when the follower's socket does and all
 //! containers are gone.
 
+mod adoption;
+
 use super::{
     LauncherOptions,
     adopted::Adopted,
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     message::{Frames, Malformed, Report, Request},
     plan::{Keep, OnSupervisorDeath, ProcessPlan},
-    record::{Facts, State},
+    record::Facts,
 };
 use rustix::{
     buffer::spare_capacity,
@@ -28,7 +30,7 @@ use rustix::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 use tepui_model::container::{ContainerId, ExitStatus, LaunchStep};
 
@@ -361,93 +363,6 @@ impl Launcher {
         Kept::new(keep, lock.as_fd()).map_err(told)
     }
 
-    /// Takes charge of a container that another launcher started. One that is over already is
-    /// reported like one that ends now.
-    fn adopt(&mut self, id: ContainerId, directory: PathBuf) {
-        if self.inits.contains_key(&id) || self.closing {
-            return;
-        }
-        let Ok(Some(record)) = kept::read(&directory) else {
-            return self.report(&Report::Exited {
-                container: id,
-                status: None,
-            });
-        };
-        // From now on nobody else may think that he is the one.
-        if let Some(path) = lock_of(&directory, &id)
-            && !self.locks.contains_key(&path)
-            && let Ok(Some(lock)) = kept::lock(&path)
-        {
-            self.locks.insert(path, lock);
-        }
-        let pid = record.init.pid;
-        let mut adopted = Box::new(Adopted::new(directory, record));
-        let data = epoll::EventData::new_u64(pid as u64 | INIT_ENDED);
-        let alive = adopted
-            .watch(|pidfd| epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok());
-        let cgroup = adopted.cgroup();
-        let container = Container {
-            id: id.clone(),
-            control: None,
-            cgroup,
-            plan: None,
-            failure: None,
-            status: None,
-            kept: true,
-            adopted: Some(adopted),
-        };
-        self.adopted_ended(pid);
-        self.inits.insert(id, pid);
-        self.containers.insert(pid, container);
-        if alive {
-            self.connect(pid);
-        } else {
-            self.adopted_ended(pid);
-        }
-    }
-
-    /// Reaches for an init that is not ours by birth.
-    fn connect(&mut self, pid: i32) {
-        let Some(container) = self.containers.get_mut(&pid) else {
-            return;
-        };
-        if let Some(adopted) = container
-            .adopted
-            .as_deref()
-            .filter(|_| container.control.is_none())
-            && let Some(control) = adopted.reach()
-        {
-            let data = epoll::EventData::new_u64(pid as u64);
-            let _ = epoll::add(&self.epoll, &control, data, epoll::EventFlags::IN);
-            container.control = Some(control);
-        }
-    }
-
-    /// The init of an adopted container has ended.
-    fn adopted_ended(&mut self, pid: i32) {
-        if !self
-            .containers
-            .get(&pid)
-            .is_some_and(|container| container.adopted.is_some())
-        {
-            return;
-        }
-        self.hear(pid);
-        if let Some(mut container) = self.containers.remove(&pid) {
-            // What it had no time to say it has written.
-            let last = container.adopted.as_ref().and_then(|a| a.last_word());
-            match last {
-                Some(State::Exited(status)) => container.status = Some(status),
-                Some(State::Failed { step, errno }) => {
-                    let step = Step::from_number(step).unwrap_or(Step::Execute);
-                    container.failure = Some((step, errno));
-                }
-                Some(State::Running) | None => {}
-            }
-            self.finish(container);
-        }
-    }
-
     /// Sends an order to the inits of these containers. One that cannot take it any more is
     /// disconnected, which makes it end; one that would outlive that is killed.
     fn order(&mut self, which: impl Fn(&ContainerId) -> bool, order: Order) {
@@ -677,14 +592,6 @@ impl Launcher {
             interest,
         );
     }
-}
-
-/// The lock of the state directory that holds a container's record.
-fn lock_of(directory: &Path, id: &ContainerId) -> Option<PathBuf> {
-    let depth = std::iter::successors(Some(id), |id| id.parent.as_deref()).count();
-    // `ID`, or `ID/containers/NESTED` and so on.
-    let state = directory.ancestors().nth(2 * depth - 1)?;
-    Some(crate::record::lock(state))
 }
 
 /// Whether `id` is `root` or nested in it.

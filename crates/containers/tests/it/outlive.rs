@@ -5,9 +5,11 @@ use crate::{
     record::text,
 };
 use rustix::process::{Signal, kill_process};
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 use tepui_containers::{
-    linux::{Fate, Found, LauncherOptions, forget, start_launcher, usage},
+    linux::{
+        Fate, Found, LauncherOptions, create_sandbox, forget, lookup_user, start_launcher, usage,
+    },
     message::{Report, Request, SignalScope},
     record::{Facts, Head, Process, Record, State},
 };
@@ -431,14 +433,89 @@ fn one_launcher_at_a_time_uses_a_state_directory() {
     second.stop().expect("it ends");
 }
 
+/// The promise that everything else rests on: what has no record was never executed and never will
+/// be, so it can be launched again.
+#[test]
+fn whenever_it_crashes_every_command_is_executed_once() {
+    const CONTAINERS: usize = 40;
+    Host::both_ways(|mut host| {
+        let names: Vec<String> = (0..CONTAINERS).map(|n| format!("c{n}")).collect();
+        let runs = |host: &Host, name: &str| {
+            let text = fs::read_to_string(host.sandbox(name).join("runs"));
+            text.map_or(0, |text| text.lines().count())
+        };
+        let mut missing: Vec<&String> = names.iter().collect();
+        let mut round = 0;
+        while !missing.is_empty() {
+            for name in &missing {
+                host.launch(host.kept(name, "echo run >> runs; exec sleep 1000"));
+            }
+            // Ever later, so that it is caught at every stage.
+            for _ in 0..round.min(missing.len()) {
+                assert!(matches!(host.receive(), Report::Launched { .. }));
+            }
+            round += 3;
+            host.crash();
+            let found = host.recover();
+            let is_found = |name: &&String| found.iter().any(|f| *f.container.value == ***name);
+            missing.retain(|name| !is_found(name));
+            for name in &missing {
+                assert_eq!(runs(&host, name), 0, "{name} runs, and nobody knows");
+            }
+        }
+        for name in &names {
+            until("each has run", || (runs(&host, name) > 0).then_some(()));
+            assert_eq!(runs(&host, name), 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn it_works_without_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut host = Host::start();
+    let nobody = lookup_user("nobody").expect("looked up").expect("there");
+    fs::set_permissions(host.sandbox(""), fs::Permissions::from_mode(0o777)).expect("opened");
+    // User ids belong to threads: the launcher and what reads records are forked from and run in
+    // these.
+    let as_nobody = |work: &mut (dyn FnMut() + Send)| {
+        std::thread::scope(|threads| {
+            let unprivileged = threads.spawn(|| {
+                let uid = rustix::process::Uid::from_raw(nobody.uid);
+                let gid = rustix::process::Gid::from_raw(nobody.gid);
+                rustix::thread::set_thread_groups(&[]).expect("no groups");
+                rustix::thread::set_thread_res_gid(gid, gid, gid).expect("group");
+                rustix::thread::set_thread_res_uid(uid, uid, uid).expect("user");
+                work();
+            });
+            unprivileged.join().expect("no panic");
+        });
+    };
+    host.launcher.take().expect("open").stop().expect("ends");
+    as_nobody(&mut || host.start_again());
+    let plan = host.kept("c", WAIT);
+    create_sandbox(&plan.directory, Some(&nobody), None).expect("owned");
+    let (pid, _) = host.run(plan);
+    host.kill_launcher();
+    let mut found = None;
+    as_nobody(&mut || {
+        host.start_again();
+        found = Some(host.recover_one());
+    });
+    assert_eq!(running(&found.expect("found")).0, pid);
+    fs::write(host.sandbox("c").join("go"), "").expect("written");
+    assert_eq!(host.exited(), Some(ExitStatus::Code(7)));
+}
+
 #[test]
 fn many_crashes_change_nothing() {
     let mut host = Host::start();
     let (pid, init) = host.run(host.kept("c", SLEEP));
-    let pss = || pss_kib(init);
     host.crash();
     host.recover_one();
-    let before = (pss(), descriptors(init));
+    let before = (memory_kib(init), descriptors(init));
     for _ in 0..20 {
         host.crash();
         assert_eq!(running(&host.recover_one()), (pid, init));
@@ -447,7 +524,8 @@ fn many_crashes_change_nothing() {
     until("descriptors are back", || {
         (descriptors(init) <= before.1 + 1).then_some(())
     });
-    assert!(pss() <= before.0 + 16, "{} KiB, then {}", before.0, pss());
+    let now = memory_kib(init);
+    assert!(now <= before.0 + 16, "{} KiB, then {now}", before.0);
 }
 
 fn descriptors(pid: u32) -> usize {
@@ -456,9 +534,10 @@ fn descriptors(pid: u32) -> usize {
         .count()
 }
 
-fn pss_kib(pid: u32) -> u64 {
+/// Memory that it has written to, or shares with whoever forked it.
+fn memory_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|l| l.strip_prefix("Anonymous:"));
     line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok())
-        .expect("a PSS")
+        .expect("a number")
 }
