@@ -62,6 +62,10 @@ const IMPURE: &[(&str, &str)] = &[
     ("windows-sys", "system calls"),
 ];
 
+/// Links that a feature of a crate brings, which another crate of the workspace switched on for everybody (cargo unifies
+/// features). A core links it then and may not call it: `crates/clippy-core.toml` bans what the feature adds.
+const BANNED_BY_CLIPPY: &[(&str, &str)] = &[("uuid", "getrandom")];
+
 /// What each of our crates may link of ours, directly. A crate that is not here may not be depended on by any that is.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tepui-protocol", &[]),
@@ -208,6 +212,10 @@ fn impure_paths(metadata: &Metadata, start: &str) -> Vec<(Vec<String>, &'static 
             continue;
         }
         for dependency in &package.normal_dependencies {
+            let name = metadata.package(dependency).map(|found| &*found.name);
+            if name.is_some_and(|name| BANNED_BY_CLIPPY.contains(&(&*package.name, name))) {
+                continue;
+            }
             if dependency != start && !came_from.contains_key(dependency.as_str()) {
                 came_from.insert(dependency, id);
                 queue.push_back(dependency);
@@ -353,6 +361,23 @@ mod tests {
         assert_eq!(impurity("hyper-rustls"), Some("sockets"));
         assert_eq!(impurity("rand_core"), None);
         assert_eq!(impurity("rand"), Some("unseeded randomness"));
+    }
+
+    #[test]
+    fn what_clippy_bans_is_no_finding_but_only_on_that_way() {
+        let metadata = all_pure_and(&[
+            ("tepui-model", &["uuid"]),
+            ("uuid", &["getrandom"]),
+            ("tepui-auth", &["other"]),
+            ("other", &["getrandom"]),
+        ]);
+        let findings = check_purity(&metadata);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].place, "tepui-auth");
+        let bans = include_str!("../../crates/clippy-core.toml");
+        for method in ["new_v4", "now_v1", "now_v6", "now_v7"] {
+            assert!(bans.contains(&format!("\"uuid::Uuid::{method}\"")));
+        }
     }
 
     #[test]
