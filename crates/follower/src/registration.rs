@@ -10,11 +10,14 @@ use crate::{
     state::{id_proto, new_task},
     status::AgentStatus,
     timers::Timer,
+    uuid_bytes,
     view::{ExecutorKind, ExecutorState},
     warn,
 };
-use std::{sync::Arc, time::Duration};
-use tepui_model::{FollowerId, FrameworkId, TaskId, resources};
+use bytes::Bytes;
+use rustc_hash::FxHasher;
+use std::{hash::Hasher, sync::Arc, time::Duration};
+use tepui_model::{FollowerId, FrameworkId, Rng, TaskId, resources};
 use tepui_protocol::{
     MESOS_VERSION, internal as i,
     peer::Pid,
@@ -349,7 +352,7 @@ impl Follower {
             if told || self.frameworks.get(&framework).is_some_and(known) {
                 continue;
             }
-            let update = self.agent_update(
+            let mut update = self.agent_update(
                 &framework,
                 AgentStatus {
                     task: task.clone(),
@@ -363,8 +366,24 @@ impl Follower {
                     executor: None,
                 },
             );
+            // Nobody remembers that it was said: should this follower end before that is acknowledged,
+            // the next one says the very same.
+            let uuid = self.unknown_task_uuid(&framework, &task);
+            update.status.uuid = Some(uuid.clone());
+            update.uuid = Some(uuid);
             self.enqueue_update(update, fx);
         }
+    }
+
+    /// Identity of the update that says that a task is not known here.
+    fn unknown_task_uuid(&self, framework: &FrameworkId, task: &TaskId) -> Bytes {
+        let own = self.id.as_ref().map_or("", FollowerId::as_str);
+        let mut hasher = FxHasher::default();
+        for text in [own, framework.as_str(), task.as_str()] {
+            hasher.write(text.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        uuid_bytes(&mut Rng::seed(hasher.finish()))
     }
 
     /// Pings come from a process at the leader's address. Anybody is answered, but nobody else can make

@@ -3,6 +3,7 @@
 mod harness;
 
 mod authentication;
+mod compatibility;
 mod drivers;
 mod executors;
 mod hostile;

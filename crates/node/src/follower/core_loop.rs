@@ -3,11 +3,13 @@
 use super::{
     FollowerError,
     checkpoints::{Records, Written},
+    foreign::Foreign,
     locals::{Inputs, Locals},
+    restart::Running,
 };
 use crate::{
     clock::Clock,
-    containers::{self, Containers, News, RecoveredContainer},
+    containers::{self, Containers, News},
     files::Files,
     http::stream::{ClosedStreams, Record, Streams},
     net::Links,
@@ -55,6 +57,7 @@ pub(super) enum Inner {
         path: PathBuf,
         error: Option<String>,
     },
+    ForeignEnded(ContainerId),
     DiskUsage(f64),
     Leader(Option<Pid>),
     Broken(Pid),
@@ -93,6 +96,7 @@ pub(super) struct CoreLoop {
     effects: Effects,
     outbox: Outbox<Step>,
     locals: Locals,
+    foreign: Foreign,
     /// Inputs that came of effects and are to be handled next.
     inputs: Inputs,
     channels: Channels,
@@ -123,12 +127,11 @@ enum Wake {
 }
 
 impl CoreLoop {
-    /// `begun`: what came of taking back what ran before; `found`: containers that are left, to be taken
-    /// back by executors of this process.
+    /// `begun`: what came of taking back what ran before; `running`: what of it runs.
     pub(super) fn new(
         clock: Clock,
         core: Follower,
-        (mut begun, found): (Effects, Vec<RecoveredContainer>),
+        (mut begun, running): (Effects, Running),
         channels: Channels,
         streams: Streams,
         links: Links,
@@ -144,7 +147,15 @@ impl CoreLoop {
             runtime.clone(),
             channels.tell.clone(),
         );
-        locals.found(found);
+        locals.found(running.containers);
+        let mut foreign = Foreign::default();
+        for (container, process) in running.foreign {
+            let tell = channels.tell.clone();
+            foreign.watch(container, process, move |container| {
+                // Nobody listens once the node stops.
+                let _ = tell.send(Inner::ForeignEnded(container));
+            });
+        }
         let mut outbox = Outbox::new();
         for effect in begun.drain() {
             outbox.push(Step(effect));
@@ -156,6 +167,7 @@ impl CoreLoop {
             notices: Notices::default(),
             outbox,
             locals,
+            foreign,
             inputs: Vec::new(),
             channels,
             tray: Tray::default(),
@@ -271,6 +283,11 @@ impl CoreLoop {
                 error,
             } => self.sandbox_ready(executor, &sandbox, error),
             Inner::Removed { path, error } => self.handle(Input::Removed { path, error }),
+            Inner::ForeignEnded(container) => {
+                self.foreign.forget(&container);
+                let event = ContainerEvent::Exited { status: None };
+                self.inputs.push(Input::Container { container, event });
+            }
             Inner::DiskUsage(usage) => self.handle(Input::DiskUsage(usage)),
             Inner::Leader(leader) => self.handle(Input::LeaderDetected(leader)),
             Inner::Broken(pid) => self.handle(Input::LinkBroken { pid }),
@@ -359,7 +376,13 @@ impl CoreLoop {
             Effect::Destroy { container } if self.locals.contains(&container) => {
                 self.locals.destroy(&container, &mut self.inputs);
             }
+            Effect::Destroy { container } if self.foreign.contains(&container) => {
+                self.foreign.destroy(&container);
+            }
             Effect::Destroy { container } => self.containers.destroy(container),
+            Effect::Signal { container, signal } if self.foreign.contains(&container) => {
+                self.foreign.signal(&container, signal);
+            }
             Effect::Forget { container } => self.containers.forget(container),
             Effect::Signal { container, signal } => self.containers.signal(container, signal),
             Effect::Remove { path } => self.remove(path),

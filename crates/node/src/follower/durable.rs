@@ -1,4 +1,7 @@
 //! Changes of files that survive the failure of the machine.
+//!
+//! All contents of a batch are written before the first is synced: one commit of the file system then
+//! carries them all, where each by itself would take as long.
 
 use super::{CheckpointError, checkpoints::failed};
 use std::{
@@ -9,9 +12,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// How many files are held open until they are synced.
+const OPEN_MAX: usize = 256;
+
 /// Changes files, and makes the changes of a batch durable at its end.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
+    /// Files with new content, which have not got their names yet.
+    fresh: Vec<(PathBuf, File)>,
+    /// Files that were added to.
+    longer: Vec<(PathBuf, File)>,
     /// Directories in which names have changed.
     changed: BTreeSet<PathBuf>,
 }
@@ -37,14 +47,15 @@ impl Disk {
     /// Gives a file this content: after a failure it is the old one or the new one.
     pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
         self.make_parent(path)?;
-        let fresh = path.with_extension("new");
+        self.fresh.retain(|(other, _)| other != path);
         let written = || {
-            let mut file = File::create(&fresh)?;
+            let mut file = File::create(fresh_name(path))?;
             file.write_all(bytes)?;
-            file.sync_data()?;
-            fs::rename(&fresh, path)
+            Ok(file)
         };
-        written().map_err(|source| failed(path, source))
+        let file = written().map_err(|source| failed(path, source))?;
+        self.fresh.push((path.to_owned(), file));
+        self.sync_if_many()
     }
 
     /// Adds to the end of a file. After a failure the end may be torn.
@@ -55,9 +66,31 @@ impl Disk {
         let written = || {
             let mut file = OpenOptions::new().append(true).create(true).open(path)?;
             file.write_all(bytes)?;
-            file.sync_data()
+            Ok(file)
         };
-        written().map_err(|source| failed(path, source))
+        let file = written().map_err(|source| failed(path, source))?;
+        self.longer.push((path.to_owned(), file));
+        self.sync_if_many()
+    }
+
+    fn sync_if_many(&mut self) -> Result<(), CheckpointError> {
+        if self.fresh.len() + self.longer.len() < OPEN_MAX {
+            return Ok(());
+        }
+        self.sync_files()
+    }
+
+    /// Makes contents durable, and lets files have their names then.
+    fn sync_files(&mut self) -> Result<(), CheckpointError> {
+        for (path, file) in self.fresh.iter().chain(&self.longer) {
+            file.sync_data().map_err(|source| failed(path, source))?;
+        }
+        for (path, _) in &self.fresh {
+            fs::rename(fresh_name(path), path).map_err(|source| failed(path, source))?;
+        }
+        self.fresh.clear();
+        self.longer.clear();
+        Ok(())
     }
 
     /// Makes a link point at a directory, whatever it pointed at before.
@@ -72,6 +105,7 @@ impl Disk {
 
     /// Removes a file, if there is one.
     pub(super) fn remove(&mut self, path: &Path) -> Result<(), CheckpointError> {
+        self.fresh.retain(|(other, _)| other != path);
         match fs::remove_file(path) {
             Ok(()) => {
                 self.changed.extend(path.parent().map(Path::to_owned));
@@ -91,8 +125,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes names durable.
-    pub(super) fn sync(self) -> Result<(), CheckpointError> {
+    /// Makes all of it durable.
+    pub(super) fn sync(mut self) -> Result<(), CheckpointError> {
+        self.sync_files()?;
         for directory in self.changed {
             let synced = File::open(&directory).and_then(|directory| directory.sync_all());
             match synced {
@@ -102,5 +137,61 @@ impl Disk {
             }
         }
         Ok(())
+    }
+}
+
+/// The name of a file until its content is durable.
+fn fresh_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_new_content_once_the_batch_is_durable_and_not_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a/b/info");
+        let mut disk = Disk::default();
+        disk.put(&path, b"old").expect("written");
+        disk.sync().expect("durable");
+        let mut disk = Disk::default();
+        disk.put(&path, b"lost").expect("written");
+        drop(disk);
+        assert_eq!(fs::read(&path).expect("a file"), b"old");
+        let mut disk = Disk::default();
+        disk.put(&path, b"newer").expect("written");
+        disk.put(&path, b"newest").expect("written");
+        disk.append(&path.with_file_name("updates"), b"1")
+            .expect("written");
+        disk.append(&path.with_file_name("updates"), b"2")
+            .expect("written");
+        disk.sync().expect("durable");
+        assert_eq!(fs::read(&path).expect("a file"), b"newest");
+        let updates = fs::read(path.with_file_name("updates"));
+        assert_eq!(updates.expect("a file"), b"12");
+        assert_eq!(
+            fs::read_dir(dir.path().join("a/b")).expect("read").count(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("task.updates");
+        symlink("/dev/full", &path).expect("linked");
+        let error = Disk::default().append(&path, b"x").expect_err("no room");
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(error.path, path);
+        let fresh = dir.path().join("info.new");
+        symlink("/dev/full", fresh).expect("linked");
+        let info = dir.path().join("info");
+        let error = Disk::default().put(&info, b"x").expect_err("no room");
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert!(!info.exists());
     }
 }

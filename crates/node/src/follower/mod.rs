@@ -9,6 +9,7 @@
 //! | `checkpoints` | the thread that writes what must survive; `durable`: how a file is changed |
 //! | `recover` | reads back what survived a restart |
 //! | `restart` | brings together what was read with the containers that are left |
+//! | `foreign` | executors that an agent of Mesos had started |
 //! | `runs` | writes what `recover` reads |
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API |
@@ -19,6 +20,7 @@ mod checkpoints;
 mod core_loop;
 mod durable;
 mod facts;
+mod foreign;
 mod locals;
 mod machine;
 mod operator;

@@ -1,16 +1,17 @@
 //! The start of a follower in a work directory that may hold another one's tasks: what was
 //! checkpointed, what the settings of today allow, and which containers are left.
 
-use super::{CheckpointError, FollowerError, checkpoints, machine, recover};
+use super::{CheckpointError, FollowerError, checkpoints, foreign, machine, recover};
 use crate::containers::{self, RecoveredContainer};
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use tepui_follower::{
     Config, Follower,
     compatibility::{self, Policy},
     io::Effects,
+    paths,
     recovered::{Fate, Recovered},
 };
-use tepui_model::{FollowerId, Rng, Time};
+use tepui_model::{ExecutorId, FollowerId, FrameworkId, Rng, Time, container::ContainerId};
 use tepui_protocol::internal::ResourceState;
 
 /// A core that goes on as the follower that was here, or as a new one.
@@ -91,19 +92,31 @@ pub(super) async fn begin(
     })
 }
 
-/// Tells the core what of before is left. Returns the containers that tasks of executors of this
-/// process may run in, and those that nobody wants.
+/// What runs, for the loop that looks after it.
+#[derive(Default)]
+pub(super) struct Running {
+    /// Containers that tasks of executors of this process may run in, and those that nobody wants.
+    pub(super) containers: Vec<RecoveredContainer>,
+    /// Executors that no launcher of ours has started.
+    pub(super) foreign: Vec<(ContainerId, foreign::Process)>,
+}
+
+/// Tells the core what of before is left.
 pub(super) fn go_on(
     core: &mut Follower,
     now: Time,
     recovered: Option<Recovered>,
     found: Vec<RecoveredContainer>,
     begun: &mut Effects,
-) -> Vec<RecoveredContainer> {
+) -> Running {
     let Some(mut recovered) = recovered else {
         core.start_afresh(begun);
-        return found;
+        return Running {
+            containers: found,
+            ..Default::default()
+        };
     };
+    let foreign = find_foreign(&core.view().config.work_dir, &mut recovered, &found);
     let mut processes: BTreeMap<String, RecoveredContainer> = BTreeMap::new();
     let mut others = Vec::new();
     for container in found {
@@ -130,5 +143,43 @@ pub(super) fn go_on(
     }
     others.extend(processes.into_values());
     core.recover(now, recovered, begun);
-    others
+    Running {
+        containers: others,
+        foreign,
+    }
+}
+
+/// Executors with a process that is none of our containers': an agent of Mesos started them.
+fn find_foreign(
+    work_dir: &Path,
+    recovered: &mut Recovered,
+    found: &[RecoveredContainer],
+) -> Vec<(ContainerId, foreign::Process)> {
+    let mut all = Vec::new();
+    if recovered.rebooted {
+        return all;
+    }
+    let meta = work_dir.join("meta");
+    for framework in &mut recovered.frameworks {
+        let Some(id) = framework.info.id.as_ref().map(FrameworkId::from) else {
+            continue;
+        };
+        let executors = framework.executors.iter_mut();
+        for executor in executors.filter(|executor| !executor.completed) {
+            let container = ContainerId::top(executor.container.as_str());
+            let Some(pid) = executor.process else {
+                continue;
+            };
+            if found.iter().any(|found| found.id == container) {
+                continue;
+            }
+            let name = ExecutorId::from(&executor.info.executor_id);
+            let run = paths::run(&meta, &recovered.id, &id, &name, &executor.container);
+            if let Some(process) = foreign::find(pid, &run.join("pids/forked.pid")) {
+                executor.fate = Fate::Running;
+                all.push((container, process));
+            }
+        }
+    }
+    all
 }
