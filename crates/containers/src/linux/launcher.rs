@@ -60,6 +60,7 @@ struct Launcher {
     /// Of the state directories in use, by the lock's path.
     locks: BTreeMap<PathBuf, OwnedFd>,
     closing: bool,
+    pidfds: bool,
     /// Inits that go on without us: children of which nothing is wanted any more.
     released: BTreeSet<i32>,
 }
@@ -161,6 +162,7 @@ impl Launcher {
             boot: kept::boot_id(),
             locks: BTreeMap::new(),
             closing: false,
+            pidfds: options.pidfds,
             released: BTreeSet::new(),
         })
     }
@@ -184,7 +186,10 @@ impl Launcher {
                     ended if ended & INIT_ENDED != 0 => {
                         self.adopted_ended((ended & !INIT_ENDED) as i32)
                     }
-                    init => self.hear(init as i32),
+                    init => {
+                        self.hear(init as i32);
+                        self.miss(init as i32);
+                    }
                 }
             }
             self.reap();
@@ -399,11 +404,11 @@ impl Launcher {
             return;
         }
         self.stop_listening();
-        let kept = |container: &Container| container.kept;
-        let released = self
-            .containers
-            .extract_if(.., |_, container| kept(container));
-        self.released = released.map(|(pid, _)| pid).collect();
+        let (kept, others) = std::mem::take(&mut self.containers)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, container)| container.kept);
+        self.containers = others;
+        self.released = kept.into_keys().collect();
         self.order(|_| true, Order::Destroy);
     }
 

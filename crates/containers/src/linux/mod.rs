@@ -67,11 +67,16 @@ use std::{io, os::fd::OwnedFd, path::Path};
 pub struct LauncherOptions {
     /// Whether to use control groups where they can be written.
     pub cgroups: bool,
+    /// Whether to follow adopted inits by pidfds where there are such (Linux 5.3).
+    pub pidfds: bool,
 }
 
 impl Default for LauncherOptions {
     fn default() -> Self {
-        Self { cgroups: true }
+        Self {
+            cgroups: true,
+            pidfds: true,
+        }
     }
 }
 

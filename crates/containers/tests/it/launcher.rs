@@ -32,11 +32,14 @@ impl Host {
     /// Once as root usually runs, with control groups, and once as it must work without.
     pub(crate) fn both_ways(test: impl Fn(Host)) {
         for cgroups in [true, false] {
-            test(Self::with(LauncherOptions { cgroups }));
+            test(Self::with(LauncherOptions {
+                cgroups,
+                ..Default::default()
+            }));
         }
     }
 
-    fn with(options: LauncherOptions) -> Self {
+    pub(crate) fn with(options: LauncherOptions) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         Self {
             launcher: Some(start_launcher(options).expect("a launcher")),

@@ -510,6 +510,31 @@ fn it_works_without_root() {
 }
 
 #[test]
+fn it_works_without_pidfds() {
+    let options = LauncherOptions {
+        pidfds: false,
+        ..Default::default()
+    };
+    let mut host = Host::with(options);
+    host.run(host.kept("c", WAIT));
+    let (_, init) = host.run(host.kept("d", FAMILY));
+    let pids = host.pids("d", 3);
+    host.crash();
+    assert_eq!(host.recover().len(), 2);
+    fs::write(host.sandbox("c").join("go"), "").expect("written");
+    assert_eq!(host.exited(), Some(ExitStatus::Code(7)));
+    kill(init);
+    assert_eq!(host.exited(), None);
+    until_dead(&pids[..1]);
+    host.run(host.kept("e", SLEEP));
+    host.crash();
+    host.recover();
+    host.destroy("e");
+    assert_eq!(host.exited(), Some(ExitStatus::Signal(9)));
+    until_dead(&pids);
+}
+
+#[test]
 fn many_crashes_change_nothing() {
     let mut host = Host::start();
     let (pid, init) = host.run(host.kept("c", SLEEP));

@@ -52,7 +52,11 @@ async fn follower(
     FollowerHandle,
     watch::Sender<Option<tepui_protocol::peer::Pid>>,
 ) {
-    let launcher = start_launcher(LauncherOptions { cgroups: false }).expect("a launcher");
+    let launcher = start_launcher(LauncherOptions {
+        cgroups: false,
+        ..Default::default()
+    })
+    .expect("a launcher");
     let address = SocketAddr::from(LOOPBACK);
     let config = tepui_follower::Config::new(address, "follower.test", work_dir);
     let (detect, detected) = watch::channel(None);

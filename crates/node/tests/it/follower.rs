@@ -90,7 +90,11 @@ fn default_executor() -> v1::ExecutorInfo {
 impl Cluster {
     /// Starts a follower and registers it as `S0`.
     async fn start() -> Self {
-        let launcher = start_launcher(LauncherOptions { cgroups: false }).expect("a launcher");
+        let launcher = start_launcher(LauncherOptions {
+            cgroups: false,
+            ..Default::default()
+        })
+        .expect("a launcher");
         let work_dir = tempfile::tempdir().expect("a directory");
         let (address, messages, server) = serve(Limits::default()).await;
         let leader = Pid {

@@ -313,7 +313,11 @@ async fn a_follower_registers_with_a_leader_when_both_verify_each_other() {
         .await;
     events.until(b"SUBSCRIBED").await;
 
-    let launcher = start_launcher(LauncherOptions { cgroups: false }).expect("a launcher");
+    let launcher = start_launcher(LauncherOptions {
+        cgroups: false,
+        ..Default::default()
+    })
+    .expect("a launcher");
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = tepui_follower::Config::new(address, "follower.test", dirs[1].path());
     config.registration_backoff_factor = Duration::from_millis(10);

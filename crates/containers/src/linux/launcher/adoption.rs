@@ -33,8 +33,9 @@ impl Launcher {
         let pid = record.init.pid;
         let mut adopted = Box::new(Adopted::new(directory, record));
         let data = epoll::EventData::new_u64(pid as u64 | INIT_ENDED);
-        let alive = adopted
-            .watch(|pidfd| epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok());
+        let alive = adopted.watch(self.pidfds, |pidfd| {
+            epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
+        });
         let cgroup = adopted.cgroup();
         let container = Container {
             id: id.clone(),
@@ -73,13 +74,30 @@ impl Launcher {
         }
     }
 
+    /// After hearing: an adopted init whose socket ended may have ended itself, with nothing else to
+    /// tell that.
+    pub(super) fn miss(&mut self, pid: i32) {
+        let silent = self.containers.get(&pid).and_then(|container| {
+            let adopted = container.adopted.as_ref().filter(|a| a.is_unwatched());
+            adopted.filter(|_| container.control.is_none())
+        });
+        let Some(adopted) = silent else { return };
+        // Its socket ends a moment before it does. That it lives on and only has another launcher is
+        // an error of somebody's, which must not cost it its life.
+        let mut patience = 100;
+        while adopted.lives() && patience > 0 {
+            patience -= 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if patience > 0 {
+            self.adopted_ended(pid);
+        }
+    }
+
     /// The init of an adopted container has ended.
     pub(super) fn adopted_ended(&mut self, pid: i32) {
-        if !self
-            .containers
-            .get(&pid)
-            .is_some_and(|container| container.adopted.is_some())
-        {
+        let container = self.containers.get(&pid);
+        if container.is_none_or(|container| container.adopted.is_none()) {
             return;
         }
         self.hear(pid);
