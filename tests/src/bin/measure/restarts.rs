@@ -54,7 +54,12 @@ impl Told {
         match self.ends.get(&task) {
             None => drop(self.ends.insert(task, (status.state(), uuid))),
             Some((_, known)) if *known == uuid => self.repeated += 1,
-            Some(_) => self.twice.push(task),
+            Some((state, _)) => {
+                let (before, now) = (state.as_str_name(), status.state().as_str_name());
+                let (reason, message) = (status.reason().as_str_name(), status.message());
+                self.twice
+                    .push(format!("{task}: {before}, then {now} {reason} {message}"));
+            }
         }
     }
     fn count(&self, state: TaskState) -> usize {
