@@ -6,20 +6,22 @@
 //! memory.
 
 use super::{Body, ContentType, Response, media, response};
+use crate::net::Valve;
 use bytes::Bytes;
 use http::HeaderValue;
 use prost::{Message, Name};
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tepui_model::StreamId;
 use tepui_protocol::recordio;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Sleep};
 
 /// One event, encoded at most once per content type, for any number of streams.
 pub struct Record {
@@ -69,6 +71,8 @@ pub struct EventBody {
     queue: mpsc::UnboundedReceiver<Arc<Record>>,
     queued_bytes: Arc<AtomicUsize>,
     abandoned: Arc<AtomicBool>,
+    valve: Valve,
+    held: Option<Pin<Box<Sleep>>>,
     _closed: Closed,
 }
 
@@ -77,6 +81,7 @@ impl EventBody {
         if self.abandoned.load(Ordering::Acquire) {
             return Poll::Ready(None);
         }
+        ready!(self.valve.poll_open(cx, &mut self.held));
         self.queue.poll_recv(cx).map(|record| {
             let record = record?;
             self.queued_bytes.fetch_sub(record.cost, Ordering::Relaxed);
@@ -103,6 +108,7 @@ pub struct Streams {
     tell: mpsc::UnboundedSender<StreamId>,
     bytes_max: usize,
     abandoned: Arc<AtomicBool>,
+    valve: Valve,
 }
 
 struct Stream {
@@ -117,6 +123,11 @@ pub type ClosedStreams = mpsc::UnboundedReceiver<StreamId>;
 impl Streams {
     /// No streams yet; up to `bytes_max` bytes of events may wait for each.
     pub fn new(bytes_max: usize) -> (Self, ClosedStreams) {
+        Self::behind(Valve::default(), bytes_max)
+    }
+
+    /// The same, with everything that is queued waiting behind a valve.
+    pub fn behind(valve: Valve, bytes_max: usize) -> (Self, ClosedStreams) {
         let (tell, closed) = mpsc::unbounded_channel();
         (
             Self {
@@ -124,6 +135,7 @@ impl Streams {
                 tell,
                 bytes_max,
                 abandoned: Arc::default(),
+                valve,
             },
             closed,
         )
@@ -149,6 +161,8 @@ impl Streams {
             queue: records,
             queued_bytes,
             abandoned: self.abandoned.clone(),
+            valve: self.valve.clone(),
+            held: None,
             _closed: closed,
         };
         let mut response = response::content(content_type.name(), Bytes::new());

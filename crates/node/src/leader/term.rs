@@ -11,7 +11,7 @@ use crate::{
     disk::registry::RegistryError,
     files::Files,
     http::stream::Streams,
-    net::{Links, LinksEnd},
+    net::{LinkOptions, Links, LinksEnd, Valve},
     pending::{INBOX_INPUTS, Inbox},
     random,
 };
@@ -95,12 +95,19 @@ impl Term {
         let mut core = Leader::new(config, facts, &snapshot, Rng::seed(seed), clock.now());
         let view = Arc::new(ArcSwap::new(core.view()));
         let (inbox, jobs) = Inbox::new(INBOX_INPUTS);
-        let (streams, closed) = Streams::new(options.limits.stream_bytes_max);
+        let valve = Valve::new({
+            let gate = gate.clone();
+            move || gate.is_open()
+        });
+        let (streams, closed) = Streams::behind(valve.clone(), options.limits.stream_bytes_max);
         let abandoned = streams.abandoned();
         let (broken_tx, broken) = mpsc::unbounded_channel();
         let (links, links_end) = Links::new(
             ground.address,
-            options.links.clone(),
+            LinkOptions {
+                valve,
+                ..options.links.clone()
+            },
             options.transport.clone(),
             tokio::runtime::Handle::current(),
             move |pid| {

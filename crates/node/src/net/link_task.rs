@@ -182,6 +182,7 @@ impl LinkTask {
             batch: Vec::new(),
             written: 0,
             timer: None,
+            held: None,
         };
         match poll_fn(|cx| writer.poll(cx, &self)).await {
             Ok(()) if self.queue.is_abandoned() => {}
@@ -213,6 +214,8 @@ struct Writer {
     batch: Vec<u8>,
     written: usize,
     timer: Option<Pin<Box<Sleep>>>,
+    /// While the valve is closed.
+    held: Option<Pin<Box<Sleep>>>,
 }
 
 impl Writer {
@@ -222,6 +225,15 @@ impl Writer {
             if link.queue.is_abandoned() {
                 return Poll::Ready(Ok(()));
             }
+            // Before the very write: it may have been long since the last one.
+            let valve = &link.shared.options.valve;
+            if (!self.batch.is_empty() || !link.queue.is_empty())
+                && valve.poll_open(cx, &mut self.held).is_pending()
+            {
+                link.queue.watch(cx);
+                return Poll::Pending;
+            }
+            self.held = None;
             if let Poll::Ready(end) = self.poll_discard(cx) {
                 end?;
                 return Poll::Ready(Err(closed_by_peer()));

@@ -13,7 +13,7 @@
 //! A link that idles is a task of a few hundred bytes: no buffers (`link_task`).
 
 use super::{
-    OpenFiles, Transport,
+    OpenFiles, Transport, Valve,
     link_task::{LinkTask, Queue},
 };
 use crate::log_budget::LogBudget;
@@ -50,6 +50,8 @@ pub struct LinkOptions {
     /// What links take their file descriptors from. When there are none, links are closed as if
     /// there were too many.
     pub open_files: OpenFiles,
+    /// What is queued waits behind it.
+    pub valve: Valve,
 }
 
 impl Default for LinkOptions {
@@ -61,6 +63,7 @@ impl Default for LinkOptions {
             names_max: 16_384,
             links_max: 16_384,
             open_files: OpenFiles::default(),
+            valve: Valve::default(),
         }
     }
 }

@@ -8,9 +8,11 @@ mod link_task;
 mod links;
 mod open_files;
 mod transport;
+mod valve;
 
 pub use address::{AdvertiseError, Advertised, Listen};
 pub use links::{LinkOptions, Links, LinksEnd};
 pub(crate) use open_files::OpenFile;
 pub use open_files::OpenFiles;
 pub use transport::{Stream, Transport};
+pub use valve::Valve;

@@ -1,10 +1,17 @@
 //! Outbound links.
 
 use crate::support::{PATIENCE, serve};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tepui_node::{
     http::Limits,
-    net::{LinkOptions, Links, LinksEnd, Listen, Transport},
+    net::{LinkOptions, Links, LinksEnd, Listen, Transport, Valve},
 };
 use tepui_protocol::{internal, peer::PeerMessage, peer::Pid};
 use tokio::{io::AsyncReadExt, net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
@@ -252,4 +259,43 @@ async fn too_many_names_at_one_address_are_reported_together() {
     }
     assert!(broken.try_recv().is_err());
     assert_eq!(links.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_queued_behind_a_closed_valve_waits_or_is_dropped() {
+    let (address, mut messages, _server) = serve(Limits::default()).await;
+    let open = Arc::new(AtomicBool::new(true));
+    let valve = Valve::new({
+        let open = open.clone();
+        move || open.load(Ordering::SeqCst)
+    });
+    let options = LinkOptions {
+        valve,
+        ..LinkOptions::default()
+    };
+    let (links, end, mut broken) = links(options);
+    let master = to("master", address);
+    links.send("slave(1)", &master, &ping(true));
+    let first = timeout(PATIENCE, messages.recv()).await.expect("in time");
+    assert_eq!(first.expect("a message").2, ping(true));
+    open.store(false, Ordering::SeqCst);
+    links.send("slave(1)", &master, &ping(false));
+    // Whoever is asked in between would have heard of it.
+    let (other, mut others, _other_server) = serve(Limits::default()).await;
+    let (free, _free_end, _free_broken) = self::links(LinkOptions::default());
+    for _ in 0..10 {
+        free.send("slave(1)", &to("master", other), &ping(true));
+        timeout(PATIENCE, others.recv()).await.expect("in time");
+    }
+    assert!(messages.try_recv().is_err(), "held back");
+    open.store(true, Ordering::SeqCst);
+    let second = timeout(PATIENCE, messages.recv()).await.expect("in time");
+    assert_eq!(second.expect("a message").2, ping(false));
+    open.store(false, Ordering::SeqCst);
+    links.send("slave(1)", &master, &ping(true));
+    links.abandon();
+    timeout(PATIENCE, end.wait()).await.expect("ended");
+    open.store(true, Ordering::SeqCst);
+    assert!(messages.try_recv().is_err(), "dropped");
+    assert!(broken.try_recv().is_err());
 }
