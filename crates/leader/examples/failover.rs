@@ -1,13 +1,14 @@
 //! What a new leader spends on followers that come back, all at once and with their tasks.
 //!
 //! ```sh
-//! cargo run --release -p tepui-leader --example failover -- [FOLLOWERS] [TASKS] [FRAMEWORKS] [MODE]
+//! cargo run --release -p tepui-leader --example failover -- [FOLLOWERS] [TASKS] [FRAMEWORKS] [MODE] [BATCH]
 //! ```
 //!
 //! MODE `recovered` (default): frameworks subscribe after the followers are back; `subscribed`: before,
 //! so that every follower is offered as it comes; `unreachable`: followers had been given up and are in
 //! nobody's registry any more; `again`: they come back a second time to a leader that knows them.
-//! Messages are decoded as in a node, the view is published after each batch of 256. Times are those of
+//! Messages are decoded as in a node, the view is published after
+//! each batch (256, as in a node that is busy; 1: as in one that is not). Times are those of
 //! the processor.
 //! What it prints is in `docs/benchmarks.md`.
 
@@ -24,7 +25,6 @@ use tepui_protocol::{
     v1::{self, TaskState, scheduler},
 };
 
-const BATCH: usize = 256;
 const NAME: &str = "mesos.internal.ReregisterSlaveMessage";
 
 fn main() {
@@ -37,6 +37,7 @@ fn main() {
         followers: number(0, 20_000),
         tasks: number(1, 10),
         frameworks: number(2, 10).max(1),
+        batch: number(4, 256).max(1),
     };
     match arguments.get(3).map_or("recovered", String::as_str) {
         "recovered" => cluster.run(Mode::Recovered),
@@ -60,6 +61,7 @@ struct Shape {
     followers: u64,
     tasks: u64,
     frameworks: u64,
+    batch: u64,
 }
 
 impl Shape {
@@ -142,7 +144,7 @@ impl Shape {
             let end = (next + tenth).min(self.followers);
             let mut part = Duration::ZERO;
             while next < end {
-                let upto = (next + BATCH as u64).min(end);
+                let upto = (next + self.batch).min(end);
                 let messages: Vec<(Pid, Bytes)> = (next..upto)
                     .map(|number| (pid(number), self.message(number)))
                     .collect();

@@ -14,7 +14,7 @@ use crate::{
     offers::allocator_follower,
     removal::Fault,
     state::roles_of,
-    status::{Cause, Update},
+    status::{Cause, Update, reported_state},
     subscribe::framework_update,
     timers::Timer,
     validate,
@@ -211,12 +211,18 @@ impl Leader {
             })
             .filter(|key| !running.contains(key))
             .collect();
+        // What this leader gave up when the link broke, since its framework does not checkpoint, must
+        // not run on: its resources are offered again.
+        let unknown = |(framework, task): &(FrameworkId, TaskId)| {
+            let tasks = follower.tasks.get(framework);
+            !tasks.is_some_and(|tasks| tasks.contains(task))
+        };
         let kill: Vec<(FrameworkId, TaskId)> = message
             .tasks
             .iter()
             .filter(|task| !is_terminal(task.state()))
             .map(|task| ((&task.framework_id).into(), (&task.task_id).into()))
-            .filter(|key| follower.killed.contains(key))
+            .filter(|key| follower.killed.contains(key) || unknown(key))
             .collect();
         for (framework, executor) in lost {
             self.remove_executor(&framework, id, &executor);
@@ -379,7 +385,9 @@ impl Leader {
             };
             let task_id = TaskId::from(&task.task_id);
             framework.unreachable_tasks.remove_mut(&task_id);
-            let update = Update::of_known_task(task, task.state(), &cause, self.now);
+            // Not the latest state: what its framework was not told comes with an update of its own,
+            // and a reconciliation meanwhile must not take it back.
+            let update = Update::of_known_task(task, reported_state(task), &cause, self.now);
             self.tell_framework(&framework_id, &update);
         }
     }
@@ -429,7 +437,10 @@ impl Leader {
                 self.state.insert_executor(&framework, id, executor);
             }
         }
-        for task in tasks {
+        for mut task in tasks {
+            // Decoding leaves room for more, of which hundreds of thousands of tasks add up.
+            task.resources.shrink_to_fit();
+            task.statuses.shrink_to_fit();
             let framework = FrameworkId::from(&task.framework_id);
             let known = self.state.framework(&framework);
             // The same id on two followers: the first one stays the task.
