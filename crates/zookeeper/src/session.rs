@@ -232,8 +232,14 @@ impl Keeper {
                     return End::Another;
                 }
             }
+            let connected = matches!(state, SessionState::SyncConnected);
             tokio::select! {
                 next = states.changed() => state = next,
+                () = dead(&client, &self.url.path), if connected => {
+                    tracing::error!(url = %self.url, "the session with ZooKeeper does not answer any more");
+                    self.tell.send_replace(Link::Down);
+                    return End::Another;
+                }
                 () = self.renew.notified() => {
                     self.tell.send_replace(Link::Down);
                     return End::Another;
@@ -247,6 +253,19 @@ impl Keeper {
                     return End::Close;
                 }
             }
+        }
+    }
+}
+
+/// Completes when the library's end of a session that counts as connected is not there any more. That
+/// would be an error of the library, and nobody else would notice: it tells of sessions that end.
+async fn dead(client: &Client, path: &str) {
+    let interval = client.session_timeout();
+    loop {
+        tokio::time::sleep(interval).await;
+        match tokio::time::timeout(interval * 2, client.check_stat(path)).await {
+            Ok(Err(ClientError::ClientClosed | ClientError::UnexpectedError(_))) | Err(_) => return,
+            Ok(_) => {}
         }
     }
 }
