@@ -21,5 +21,6 @@ mod maintenance;
 mod many;
 mod recordings;
 mod replay;
+mod takeover;
 mod tls;
 mod wire;

@@ -378,6 +378,14 @@ impl Torn {
             Account::read(&self.folder).alive().count() == 0
         });
         let account = Account::read(&self.folder);
+        if let Some(kept) = std::env::var_os("TEPUI_TORTURE_KEEP") {
+            let copied = Command::new("cp")
+                .arg("-r")
+                .arg(self.machines.folder())
+                .arg(kept)
+                .status();
+            println!("kept everything: {copied:?}");
+        }
         if !done {
             let left: Vec<&String> = account.alive().collect();
             let state = self
@@ -398,7 +406,10 @@ impl Torn {
             println!("PROBLEM {problem}");
         }
         if steady != Some(true) {
-            return Err("pymesos did not end".into());
+            let log = fs::read_to_string(self.folder.join("steady.err")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(80)..].join("\n");
+            return Err(format!("pymesos did not end\n{said}\n{last}").into());
         }
         let twice = !said
             .lines()
