@@ -6,7 +6,7 @@ use crate::{
     common,
     files::FilesError,
     http::{ContentType, Request, Response, media, response},
-    pending::Answer,
+    pending::{Answer, Stopped},
     random,
 };
 use std::time::Duration;
@@ -273,7 +273,8 @@ impl LeaderService {
         match self.inbox.call(content_type, input).await {
             Ok(Answer::Stream(head)) => head,
             Ok(Answer::Reply(reply)) => worded(reply, content_type),
-            Err(stopped) => response::text(503, stopped.to_string()),
+            // Stopping, or deposed in the meantime.
+            Err(Stopped) => response::text(503, "No leader elected"),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::disk::registry::RegistryError;
 use std::{future::Future, sync::Arc, time::Duration};
 use tepui_leader::LeaderFacts;
-use tepui_protocol::v1::MasterInfo;
+use tepui_protocol::v1::{DomainInfo, MasterInfo};
 use tokio::sync::{oneshot, watch};
 
 /// Between two candidacies: nothing goes round in circles for long.
@@ -74,6 +74,12 @@ pub(super) async fn contend(
     contender: Box<dyn Contender>,
     mut stop: oneshot::Receiver<()>,
 ) -> Result<(), LeaderError> {
+    if ground.address.ip().is_loopback() {
+        tracing::warn!(
+            address = %ground.address,
+            "others are sent to an address that only this machine can reach: see --ip and --advertise_ip"
+        );
+    }
     loop {
         let facts = ground.facts()?;
         let mut candidacy = contender.contend(facts.info.clone());
@@ -126,7 +132,7 @@ async fn stand(
     stop: &mut oneshot::Receiver<()>,
 ) -> Outcome {
     let tenure = tokio::select! {
-        elected = elected(front, &mut candidacy.standing) => match elected {
+        elected = elected(ground, front, &mut candidacy.standing) => match elected {
             Some(tenure) => tenure,
             None => return Outcome::Failed(LeaderError::Election),
         },
@@ -174,7 +180,11 @@ async fn stand(
 }
 
 /// Stands by until elected. `None`: nobody will ever tell.
-async fn elected(front: &Front, standing: &mut watch::Receiver<Standing>) -> Option<Tenure> {
+async fn elected(
+    ground: &Ground,
+    front: &Front,
+    standing: &mut watch::Receiver<Standing>,
+) -> Option<Tenure> {
     let mut told = None;
     loop {
         let now = standing.borrow_and_update().clone();
@@ -193,7 +203,7 @@ async fn elected(front: &Front, standing: &mut watch::Receiver<Standing>) -> Opt
             }
         };
         if told.as_ref() != Some(&leader) {
-            tell(leader.as_ref());
+            tell(ground, leader.as_ref());
             front.stand_by(leader.clone());
             told = Some(leader);
         }
@@ -201,13 +211,31 @@ async fn elected(front: &Front, standing: &mut watch::Receiver<Standing>) -> Opt
     }
 }
 
-fn tell(leader: Option<&MasterInfo>) {
+fn tell(ground: &Ground, leader: Option<&MasterInfo>) {
     match leader {
         Some(leader) => {
             tracing::info!(leader = leader.pid(), id = %leader.id, "standing by: another leads");
+            let (ours, theirs) = (
+                region(ground.options.domain.as_ref()),
+                region(leader.domain.as_ref()),
+            );
+            if let (Some(ours), Some(theirs)) = (ours, theirs)
+                && ours != theirs
+            {
+                // A Mesos master exits (`Master::detected` in `src/master/master.cpp`).
+                tracing::error!(
+                    ours,
+                    theirs,
+                    "leaders of one cluster must be in the same region: see --domain"
+                );
+            }
         }
         None => tracing::info!("standing by: nobody is known to lead"),
     }
+}
+
+fn region(domain: Option<&DomainInfo>) -> Option<&str> {
+    Some(domain?.fault_domain.as_ref()?.region.name.as_str())
 }
 
 /// Completes when a term cannot go on: another may lead.
