@@ -152,7 +152,10 @@ fn a_silent_follower_that_answers_while_it_waits_for_a_permit_stays() {
     let first = cluster.register(1, ALL);
     let second = cluster.register(2, ALL);
     cluster.pass(Duration::from_secs(75));
-    assert_eq!(unreachable_in(&cluster.pending), [first.id.value.clone()]);
+    assert_eq!(
+        unreachable_in(&cluster.pending),
+        std::slice::from_ref(&first.id.value)
+    );
     assert_eq!(scheduled_completed_canceled(&mut cluster), (2, 1, 0));
     // It goes on being pinged, which changes nothing.
     cluster.pass(MINUTE);
@@ -426,9 +429,15 @@ fn tasks_of_a_forgotten_follower_are_forgotten_and_it_may_still_come_back() {
     let (mut cluster, scheduler, agent) = Cluster::running_with(config, framework());
     cluster.accepted(&scheduler, call(scheduler::call::Type::Suppress));
     cluster.pass(Duration::from_secs(75));
-    assert_eq!(unreachable_in(&cluster.pending), [agent.id.value.clone()]);
+    assert_eq!(
+        unreachable_in(&cluster.pending),
+        std::slice::from_ref(&agent.id.value)
+    );
     cluster.pass(30 * MINUTE);
-    assert_eq!(forgotten_in(&cluster.pending), [agent.id.value.clone()]);
+    assert_eq!(
+        forgotten_in(&cluster.pending),
+        std::slice::from_ref(&agent.id.value)
+    );
     cluster.pending.clear();
     let tasks = |cluster: &mut Cluster| {
         let view = cluster.view();
