@@ -498,13 +498,14 @@ impl Follower {
         }
     }
 
-    /// Who has not come back by now is killed.
+    /// Who has not come back by now is killed. Executors of this process are on their way, however long
+    /// a busy machine takes.
     pub(crate) fn executor_reregistration_timeout(&mut self, fx: &mut Effects) {
         let timeout = format_duration(self.config.executor_reregistration_timeout);
         let keys: Vec<_> = self.awaited().collect();
         for key in keys {
             let state = self.gone(&key.0);
-            let Some(executor) = self.executor_mut(&key) else {
+            let Some(executor) = self.executor_mut(&key).filter(|executor| executor.outside) else {
                 continue;
             };
             executor.state = ExecutorState::Terminating;
@@ -570,8 +571,14 @@ impl Follower {
             !recovering || self.leader.is_none(),
             "a leader is listened to while recovering"
         );
+        let local = |key| {
+            self.executor(&key)
+                .is_some_and(|executor| !executor.outside)
+        };
         assert!(
-            !recovering || self.timers.is_set(&Timer::ExecutorReregistration),
+            !recovering
+                || self.timers.is_set(&Timer::ExecutorReregistration)
+                || self.awaited().all(local),
             "recovery does not end"
         );
     }

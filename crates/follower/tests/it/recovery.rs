@@ -472,6 +472,10 @@ fn tasks_within_the_follower_go_on_in_an_executor_that_is_started_anew() {
     assert_eq!(local.recovered[0].info.task_id.value, "t");
     assert_eq!(local.recovered[0].state, Some(TaskState::TaskRunning));
     assert_eq!(phase(&w), Phase::Recovering);
+    // However long the machine was busy with something else.
+    w.effects.clear();
+    w.pass(TIMEOUT * 10);
+    assert!(w.seen().is_empty());
     w.step(Input::LocalExecutorCall {
         container: container(),
         call: Box::new(subscribe("e")),

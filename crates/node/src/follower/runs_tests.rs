@@ -36,7 +36,7 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn new(dir: &'a Path, recovered: Option<Recovered>) -> Self {
         let address = "127.0.0.1:5051".parse().expect("an address");
-        let mut config = Config::new(address, "h", dir);
+        let config = Config::new(address, "h", dir);
         let now = Time::from_nanos(1_000_000_000_000);
         let id = recovered.as_ref().map(|r| r.id.clone());
         let mut this = Self {
