@@ -6,7 +6,11 @@
 use super::{Loaded, OpenRegistry, Registry, RegistryError};
 use crate::random;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use std::path::{Path, PathBuf};
+use std::{
+    ops::{Deref, DerefMut},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 use tepui_journal::registry::{self as format, Step};
 use tepui_leader::RegistryChange;
 use tepui_protocol::internal;
@@ -39,7 +43,7 @@ impl OpenRegistry for RegistryInDirectory {
 /// The registry in a file.
 pub struct RegistryFile {
     path: PathBuf,
-    database: Database,
+    database: Held,
 }
 
 impl RegistryFile {
@@ -50,14 +54,16 @@ impl RegistryFile {
             source,
         })?;
         let path = work_dir.join(FILE);
-        let database = match redb::Builder::new()
+        let open = || match redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create(&path)
         {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(RegistryError::InUse(path)),
-            Err(error) => return Err(unusable(&path, error)),
+            Ok(database) => Ok(database),
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(RegistryError::InUse(path.clone())),
+            Err(error) => Err(unusable(&path, error)),
         };
+        let database = guarded(&path, open)?;
+        let database = Held(Some(database));
         let registry = Self { path, database };
         registry.check_format()?;
         Ok(registry)
@@ -65,7 +71,7 @@ impl RegistryFile {
 
     /// Refuses a file of a later format.
     fn check_format(&self) -> Result<(), RegistryError> {
-        match self.format().map_err(|error| unusable(&self.path, error))? {
+        match self.found_format()? {
             Some(found) if found > format::FORMAT => Err(RegistryError::TooNew {
                 path: self.path.clone(),
                 found,
@@ -90,14 +96,18 @@ impl RegistryFile {
 
     /// The format that it is in, to be shown.
     pub(super) fn found_format(&self) -> Result<Option<u32>, RegistryError> {
-        self.format().map_err(|error| unusable(&self.path, error))
+        guarded(&self.path, || {
+            self.format().map_err(|error| unusable(&self.path, error))
+        })
     }
 
     /// The cluster's id, made now if there is none.
     fn cluster_id(&self) -> Result<String, RegistryError> {
         let fresh = random::uuid().map_err(RegistryError::Randomness)?;
-        self.identify(&fresh.to_string())
-            .map_err(|error| unusable(&self.path, error))
+        guarded(&self.path, || {
+            self.identify(&fresh.to_string())
+                .map_err(|error| unusable(&self.path, error))
+        })
     }
 
     /// Gives the registry an id, unless it has one. Returns the one it has then.
@@ -129,18 +139,24 @@ impl RegistryFile {
             let identity = self.database.begin_read()?.open_table(IDENTITY)?;
             Ok(identity.get(CLUSTER_KEY)?.map(|id| id.value().to_owned()))
         };
-        read().map_err(|error| unusable(&self.path, error))
+        guarded(&self.path, || {
+            read().map_err(|error| unusable(&self.path, error))
+        })
     }
 
     /// Gives a registry that has no id this one.
     pub(super) fn adopt_cluster_id(&self, id: &str) -> Result<String, RegistryError> {
-        self.identify(id)
-            .map_err(|error| unusable(&self.path, error))
+        guarded(&self.path, || {
+            self.identify(id)
+                .map_err(|error| unusable(&self.path, error))
+        })
     }
 
     /// Every entry, in order of keys.
     pub(super) fn entries(&self) -> Result<Vec<(String, Vec<u8>)>, RegistryError> {
-        let (entries, sum) = self.read().map_err(|error| unusable(&self.path, error))?;
+        let (entries, sum) = guarded(&self.path, || {
+            self.read().map_err(|error| unusable(&self.path, error))
+        })?;
         let digest = |(key, value): &(String, Vec<u8>)| format::digest(key, value);
         let found = entries.iter().map(digest).fold(0, u64::wrapping_add);
         match sum {
@@ -164,17 +180,20 @@ impl RegistryFile {
 
     /// Has the database look at each of its pages.
     pub(super) fn check_pages(&mut self) -> Result<(), RegistryError> {
-        match self.database.check_integrity() {
+        let (database, path) = (&mut *self.database, &self.path);
+        guarded(path, || match database.check_integrity() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(RegistryError::Altered(self.path.clone())),
-            Err(error) => Err(unusable(&self.path, error)),
-        }
+            Ok(false) => Err(RegistryError::Altered(path.clone())),
+            Err(error) => Err(unusable(path, error)),
+        })
     }
 
     /// Makes steps durable, all or none of them.
     pub(super) fn write(&self, steps: &[Step]) -> Result<(), RegistryError> {
-        self.commit(steps)
-            .map_err(|error| unusable(&self.path, error))
+        guarded(&self.path, || {
+            self.commit(steps)
+                .map_err(|error| unusable(&self.path, error))
+        })
     }
 
     fn commit(&self, steps: &[Step]) -> Result<(), redb::Error> {
@@ -242,6 +261,42 @@ fn sum_of(entries: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u
         sum = sum.wrapping_add(format::digest(key.value(), value.value()));
     }
     Ok(sum)
+}
+
+/// The database, whose end may panic as well.
+struct Held(Option<Database>);
+
+impl Deref for Held {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is there until the end")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("it is there until the end")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::error!("the registry's database is damaged");
+        }
+    }
+}
+
+/// Runs something of the database's. It panics on some damage, which must end in an error like any
+/// other.
+fn guarded<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, RegistryError>,
+) -> Result<T, RegistryError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(RegistryError::Altered(path.to_owned())))
 }
 
 fn unusable(path: &Path, error: impl Into<redb::Error>) -> RegistryError {
