@@ -19,6 +19,7 @@ use tepui_allocator::{
 };
 use tepui_model::{
     FollowerId, FrameworkId, OfferId, Quantities, Scalar,
+    planted::{Planted, planted},
     resources::{Format, Resources},
     roles,
 };
@@ -149,6 +150,9 @@ impl Leader {
         self.event(&framework, event);
         if let Some(framework) = self.state.framework_mut(&framework) {
             framework.metrics_mut().offers_rescinded += 1;
+        }
+        if planted(Planted::KeepsRescinded) {
+            self.take_offer(id);
         }
         self.discard_offer(id, None);
     }

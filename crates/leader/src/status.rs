@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tepui_model::{
     FollowerId, FrameworkId, TaskId, Time,
+    planted::{Planted, planted},
     tasks::{TaskState, is_terminal},
 };
 use tepui_protocol::{
@@ -179,6 +180,15 @@ impl Leader {
             .state
             .framework(&framework_id)
             .is_some_and(|f| f.is_connected());
+        // Comes late, over a connection that is gone, or again, since its follower has forgotten the
+        // acknowledgement: its framework is to acknowledge it, but we know better.
+        let task = self.state.task(&framework_id, &task_id);
+        if runs_task && task.is_some_and(|task| is_outdated(task, &update)) {
+            if connected {
+                self.tell_framework(&framework_id, &update);
+            }
+            return self.invalid_update(format!("Got an old update of task {task_id}"));
+        }
         if connected {
             self.forward(&framework_id, runs_task.then_some(&task_id), &update);
         }
@@ -286,7 +296,9 @@ impl Leader {
                 framework.complete_task(task, completed);
             }
         }
-        if let Some((at, resources)) = held {
+        if let Some((at, resources)) = held
+            && !planted(Planted::KeepsLostResources)
+        {
             self.free(framework_id, &at, resources);
         }
     }
@@ -339,6 +351,15 @@ impl Leader {
             format!("Ignored an acknowledgement for task {task}: {why}"),
         );
     }
+}
+
+/// Whether a later update of the task than this one is known.
+fn is_outdated(task: &v1::Task, update: &Update) -> bool {
+    let uuid = &update.status.uuid;
+    let mut newest_first = task.statuses.iter().rev();
+    let newest = newest_first.next();
+    newest.is_some_and(|newest| newest.uuid != *uuid)
+        && newest_first.any(|older| older.uuid.is_some() && older.uuid == *uuid)
 }
 
 /// Whether bytes can be a UUID.

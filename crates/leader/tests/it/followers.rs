@@ -27,7 +27,7 @@ pub(crate) fn reregister(
     }
 }
 
-fn running_task(
+pub(crate) fn running_task(
     id: &str,
     framework: &v1::FrameworkId,
     agent: &Agent,

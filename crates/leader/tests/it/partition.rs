@@ -1,6 +1,9 @@
 //! Followers go away, in every way.
 
-use crate::{followers::reregister, harness::*};
+use crate::{
+    followers::{reregister, running_task},
+    harness::*,
+};
 use std::time::Duration;
 use tepui_leader::{Effect, Input, RegistryChange, Reply};
 use tepui_protocol::{
@@ -148,6 +151,28 @@ fn a_broken_link_rescinds_offers_and_ends_what_has_no_checkpoint() {
 
     cluster.handle(Input::LinkBroken { pid: agent.pid });
     cluster.nothing_left();
+}
+
+#[test]
+fn what_was_given_up_with_a_link_is_killed_where_it_still_runs() {
+    let (mut cluster, scheduler, agent) = Cluster::running(simple_framework());
+    let pid = agent.pid.clone();
+    cluster.handle(Input::LinkBroken { pid });
+    assert_eq!(
+        cluster.update(scheduler.stream).state(),
+        TaskState::TaskLost
+    );
+    let mut info = simple_framework();
+    info.id = Some(scheduler.id.clone());
+    let mut message = reregister(1, &agent, vec![info]);
+    let runs = running_task("t1", &scheduler.id, &agent, TaskState::TaskRunning);
+    message.tasks.push(runs);
+    cluster.peer(&agent.pid, message);
+    let killed = cluster.pending.iter().any(|effect| {
+        matches!(effect, Effect::Send { message: PeerMessage::KillTask(kill), .. }
+            if kill.task_id.value == "t1")
+    });
+    assert!(killed, "{:#?}", cluster.pending);
 }
 
 #[test]

@@ -367,3 +367,29 @@ fn an_executor_is_shared_and_must_be_the_same() {
             .any(|effect| matches!(effect, Effect::Persist(_)))
     );
 }
+
+#[test]
+fn an_old_update_that_comes_again_is_passed_on_and_changes_nothing() {
+    let (mut cluster, scheduler, agent, offer) = Cluster::offered(framework());
+    cluster.accepted(
+        &scheduler,
+        launch(&offer, vec![task("t1", &offer, "cpus:1;mem:128")]),
+    );
+    cluster.sent(&agent.pid);
+    let starting = || status(&scheduler, &agent, "t1", TaskState::TaskStarting, 1);
+    cluster.peer(&agent.pid, starting());
+    cluster.update(scheduler.stream);
+    let running = status(&scheduler, &agent, "t1", TaskState::TaskRunning, 2);
+    cluster.peer(&agent.pid, running);
+    cluster.update(scheduler.stream);
+    // Late, or its follower has forgotten that it was acknowledged: it waits for that again.
+    cluster.peer(&agent.pid, starting());
+    assert_eq!(
+        cluster.update(scheduler.stream).state(),
+        TaskState::TaskStarting
+    );
+    cluster.nothing_left();
+    cluster.accepted(&scheduler, reconcile(vec![("t1", None)]));
+    let told = cluster.update(scheduler.stream);
+    assert_eq!(told.state(), TaskState::TaskRunning);
+}
