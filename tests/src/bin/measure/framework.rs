@@ -22,6 +22,7 @@ use tepui_client::{
     },
     scheduler::{Calls, Event, Scheduler, launch},
 };
+use tepui_tests::wait::eventually;
 use tokio::sync::mpsc;
 
 /// What every task asks for.
@@ -39,7 +40,8 @@ pub(crate) async fn run(master: &str, folder: &Path, tasks: usize) -> Result<(),
             Ok(()) => return Ok(()),
             Err(error) => {
                 framework.note("error", &error.to_string())?;
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                // Not at once again.
+                eventually(Duration::from_millis(200), || false);
             }
         }
     }
