@@ -353,13 +353,16 @@ impl Leader {
     }
 }
 
-/// Whether a later update of the task than this one is known.
+/// Whether this leader has passed on a later update of the task than this one. A new leader knows more
+/// from the follower than its framework does: it passes on all that comes.
 fn is_outdated(task: &v1::Task, update: &Update) -> bool {
-    let uuid = &update.status.uuid;
-    let mut newest_first = task.statuses.iter().rev();
-    let newest = newest_first.next();
-    newest.is_some_and(|newest| newest.uuid != *uuid)
-        && newest_first.any(|older| older.uuid.is_some() && older.uuid == *uuid)
+    let at = |uuid: &Option<Bytes>| task.statuses.iter().position(|status| status.uuid == *uuid);
+    let passed_on = &task.status_update_uuid;
+    passed_on.is_some()
+        && *passed_on != update.status.uuid
+        && at(&update.status.uuid)
+            .zip(at(passed_on))
+            .is_some_and(|(this, latest)| this < latest)
 }
 
 /// Whether bytes can be a UUID.

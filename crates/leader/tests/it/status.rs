@@ -1,6 +1,9 @@
 //! Updates, acknowledgements, reconciliation, kills and messages.
 
-use crate::harness::*;
+use crate::{
+    followers::{reregister, running_task},
+    harness::*,
+};
 use tepui_leader::Effect;
 use tepui_protocol::{
     internal,
@@ -392,4 +395,42 @@ fn an_old_update_that_comes_again_is_passed_on_and_changes_nothing() {
     cluster.accepted(&scheduler, reconcile(vec![("t1", None)]));
     let told = cluster.update(scheduler.stream);
     assert_eq!(told.state(), TaskState::TaskRunning);
+}
+
+#[test]
+fn a_new_leader_passes_on_updates_that_are_older_than_what_it_knows() {
+    let mut cluster = Cluster::new();
+    let scheduler = cluster.subscribe(framework());
+    let agent = Agent {
+        id: v1::AgentId {
+            value: "old-S0".to_owned(),
+        },
+        pid: pid(1),
+    };
+    let mut runs = running_task("t1", &scheduler.id, &agent, TaskState::TaskRunning);
+    for (state, number) in [(TaskState::TaskStarting, 1), (TaskState::TaskRunning, 2)] {
+        let update = status(&scheduler, &agent, "t1", state, number).update;
+        runs.statuses.push(update.status);
+    }
+    let mut info = framework();
+    info.id = Some(scheduler.id.clone());
+    let mut message = reregister(1, &agent, vec![info]);
+    message.tasks.push(runs);
+    cluster.peer(&agent.pid, message);
+    cluster.pending.clear();
+    let starting = status(&scheduler, &agent, "t1", TaskState::TaskStarting, 1);
+    cluster.peer(&agent.pid, starting);
+    let update = cluster.update(scheduler.stream);
+    assert_eq!(update.state(), TaskState::TaskStarting);
+    let mut acknowledge = call(scheduler::call::Type::Acknowledge);
+    acknowledge.acknowledge = Some(scheduler::call::Acknowledge {
+        agent_id: agent.id.clone(),
+        task_id: update.task_id,
+        uuid: update.uuid.expect("it wants to be acknowledged"),
+    });
+    cluster.accepted(&scheduler, acknowledge);
+    assert!(matches!(
+        cluster.sent(&agent.pid),
+        PeerMessage::StatusUpdateAcknowledgement(_)
+    ));
 }
