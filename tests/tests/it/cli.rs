@@ -5,5 +5,6 @@ mod identity;
 mod maintenance;
 mod mixed;
 mod operator;
+mod registry;
 mod roles;
 mod settings;
