@@ -27,6 +27,9 @@ const SHORT: &str = "sleep 0.$((RANDOM % 9))";
 /// Shortest and longest time between two kills: some hit a follower that is still coming back.
 const BETWEEN_KILLS_MS: (u64, u64) = (150, 2_500);
 
+/// How long a round waits for a follower to be back, where it does.
+const BACK_MAX: Duration = Duration::from_secs(20);
+
 /// How long the last ends may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,6 +49,10 @@ struct Told {
 impl Told {
     fn hear(&mut self, status: &TaskStatus) {
         let task = status.task_id.value.clone();
+        // Not an end: a machine that is too busy may keep its follower away for long.
+        if status.state() == TaskState::TaskUnreachable {
+            return;
+        }
         if !ended(status) {
             self.ran.insert(task);
             return;
@@ -99,7 +106,13 @@ pub(crate) async fn measure(rounds: usize) -> Result<(), Failure> {
     let mut until = None;
     loop {
         let over = done == rounds;
-        if over && !killing && told.ends.len() + LONG == launched {
+        let short_ones = (LONG..launched).map(|number| format!("task-{number}"));
+        if over
+            && !killing
+            && short_ones
+                .into_iter()
+                .all(|task| told.ends.contains_key(&task))
+        {
             // Nothing but the long ones is left.
             killing = true;
             for number in 0..LONG {
@@ -128,6 +141,11 @@ pub(crate) async fn measure(rounds: usize) -> Result<(), Failure> {
         let event = match tokio::time::timeout(wait, load.scheduler.next()).await {
             Ok(event) => event?,
             Err(_) if over => continue,
+            // Most rounds let the follower come back first; the others hit it on its way.
+            Err(_) if restarted.is_some_and(|at| at.elapsed() < BACK_MAX) && done % 4 != 0 => {
+                next_kill = Instant::now() + Duration::from_millis(BETWEEN_KILLS_MS.0);
+                continue;
+            }
             Err(_) => {
                 let follower = cluster.process(Part::Follower).id();
                 sizes.push(weigh(follower).node.pss);
