@@ -154,7 +154,16 @@ fn hunt(
                     if seed >= to {
                         return;
                     }
-                    let outcome = run(&Plan::generate(seed), options);
+                    let plan = Plan::generate(seed);
+                    let mut outcome = run(&plan, options);
+                    if bug.is_some() && outcome.failure.is_some() {
+                        // It must be that bug which is found.
+                        Planted::plant(None);
+                        if run(&plan, options).failure.is_some() {
+                            outcome.failure = None;
+                        }
+                        Planted::plant(bug);
+                    }
                     done.fetch_add(1, Ordering::Relaxed);
                     events.fetch_add(outcome.events, Ordering::Relaxed);
                     if let Some(why) = &outcome.failure {
