@@ -46,7 +46,14 @@ class Steady(Scheduler):
         with self.lock:
             tasks = [{"task_id": {"value": task}, "agent_id": {"value": agent}} for task, agent in self.alive.items()]
         if tasks:
-            driver.reconcileTasks(tasks)
+            self.attempt(driver.reconcileTasks, tasks)
+
+    def attempt(self, call, *arguments):
+        """Between two leaders calls fail; in pymesos an exception out of a callback ends the driver."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            logging.warning("%s: %s", call.__name__, error)
 
     def resourceOffers(self, driver, offers):
         for offer in offers:
@@ -63,11 +70,13 @@ class Steady(Scheduler):
                     })
                     cpus, mem = cpus - CPUS, mem - MEM
             if tasks:
-                driver.launchTasks(offer["id"], tasks, {"refuse_seconds": 0})
+                self.attempt(driver.launchTasks, offer["id"], tasks, {"refuse_seconds": 0})
             else:
-                driver.declineOffer(offer["id"], {"refuse_seconds": 1})
+                self.attempt(driver.declineOffer, offer["id"], {"refuse_seconds": 1})
 
     def statusUpdate(self, driver, update):
+        # Not acknowledged, it comes again.
+        self.attempt(driver.acknowledgeStatusUpdate, update)
         task, state = update["task_id"]["value"], update["state"]
         if state in common.TERMINAL | {"TASK_GONE_BY_OPERATOR", "TASK_UNKNOWN"} and state != "TASK_UNREACHABLE":
             with self.lock:
@@ -89,14 +98,11 @@ def main():
         "user": "root", "name": "pymesos steady", "hostname": "localhost", "checkpoint": True, "failover_timeout": 3600,
         "capabilities": [{"type": "PARTITION_AWARE"}],
     }
-    driver = MesosSchedulerDriver(scheduler, framework, common.leader())
+    driver = MesosSchedulerDriver(scheduler, framework, common.leader(), implicit_acknowledgements=False)
     driver.start()
     # What got lost with a leader is asked for until somebody knows.
     while not scheduler.done.wait(5):
-        try:
-            scheduler.reconcile(driver)
-        except Exception as error:  # between two leaders
-            scheduler.said(reconcile=str(error))
+        scheduler.reconcile(driver)
     states = {}
     for ends in scheduler.ends.values():
         for end in ends:

@@ -16,14 +16,22 @@ mod recovery;
 
 use crate::{
     execute::ExecuteError,
-    flags::FlagError,
+    flags::{FlagError, Settings},
     logging::{self, SetVerbosity},
     settings::{self, Resolved, SettingsError},
 };
 use std::{io, path::Path, process::ExitCode, str::FromStr};
 use tepui_containers::linux::{Launcher, LauncherOptions, start_launcher};
-use tepui_node::common::LogLevel;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tepui_model::units;
+use tepui_node::{
+    common::LogLevel,
+    detect::{self, DetectError},
+};
+use tepui_protocol::peer::Pid;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 /// Worker threads of a node. The cores have threads of their own.
 const WORKER_THREADS: usize = 2;
@@ -116,6 +124,20 @@ impl RoleError {
 }
 
 /// An error with its causes, on one line.
+/// Looks for the leader where a setting says, in sessions of `--zk_session_timeout` if there are any.
+/// The inner error is the setting's.
+async fn detect(
+    settings: &Settings,
+    place: &str,
+) -> Result<Result<watch::Receiver<Option<Pid>>, DetectError>, FlagError> {
+    Ok(
+        match settings.parsed("zk_session_timeout", units::parse_duration)? {
+            Some(timeout) => detect::watch_with(place, timeout).await,
+            None => detect::watch(place).await,
+        },
+    )
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -16,7 +16,6 @@ use tepui_containers::linux::Launcher;
 use tepui_follower::config::Recover;
 use tepui_model::{Attributes, units};
 use tepui_node::{
-    detect,
     fetcher::FetchOptions,
     follower::{FollowerNode, FollowerOptions, detect as detect_machine},
     net::Listen,
@@ -43,19 +42,13 @@ pub(super) async fn run(
         flag: "master",
         why: "HOST:PORT of the leader, or zk://HOST:PORT,…/PATH of the election",
     })?;
-    let session_timeout = settings.parsed("zk_session_timeout", |text| {
-        units::parse_duration(text).map_err(|error| error.to_string())
-    })?;
-    let leader = match session_timeout {
-        Some(timeout) => detect::watch_with(master, timeout).await,
-        None => detect::watch(master).await,
-    };
-    let leader = leader
-        .map_err(|error| crate::flags::FlagError::Invalid {
+    let leader = super::detect(settings, master).await?.map_err(|error| {
+        crate::flags::FlagError::Invalid {
             name: "master",
             from: settings.source("master"),
             reason: super::chain(&error),
-        })?;
+        }
+    })?;
     let listen = address::listen(settings, "port", address::EVERYWHERE)?;
     let ip = listen.ip;
     let attributes = resolved.vars.is_some();

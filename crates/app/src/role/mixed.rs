@@ -28,7 +28,6 @@ use std::{
 use tepui_client::Codec;
 use tepui_containers::linux::Launcher;
 use tepui_node::{
-    detect,
     follower::{FollowerHandle, FollowerNode},
     leader::{LeaderHandle, LeaderNode},
 };
@@ -207,11 +206,12 @@ impl Nodes {
             Some(url) if elected => url.to_owned(),
             _ => leader.address.to_string(),
         };
-        let watch = detect::watch(&master).await;
-        let watch = watch.map_err(|error| RoleError::Io {
-            what: "find the leader".to_owned(),
-            source: std::io::Error::other(error),
-        })?;
+        let watch = super::detect(settings, &master)
+            .await?
+            .map_err(|error| RoleError::Io {
+                what: "find the leader".to_owned(),
+                source: std::io::Error::other(error),
+            })?;
         let mut listen = address::listen(settings, "follower_port", fallback)?;
         // An advertised port is the leader's: two nodes cannot share one.
         listen.advertise_port = None;

@@ -212,6 +212,19 @@ impl Locals {
         self.finish_if_gone(executor, out);
     }
 
+    /// A container may end after it was found and before its executor is started, which waits for what
+    /// must be durable first. Its executor then finds it ended: to the follower's core it would be the
+    /// executor itself that ended, with nothing said of its task.
+    fn not_taken_back_yet(&mut self, container: &ContainerId, event: &ContainerEvent) -> bool {
+        let Some(found) = self.found.iter_mut().find(|found| found.id == *container) else {
+            return false;
+        };
+        if let ContainerEvent::Exited { status } = event {
+            found.fate = Fate::Exited(*status);
+        }
+        true
+    }
+
     /// News of a container; `false` if it is not of an executor in this process.
     pub(super) fn container(
         &mut self,
@@ -222,7 +235,7 @@ impl Locals {
     ) -> bool {
         let ended = !matches!(event, ContainerEvent::Launched { .. });
         let (executor, probe) = match self.owners.get(container) {
-            None => return false,
+            None => return self.not_taken_back_yet(container, &event),
             Some(Owner::Executor(executor)) => (executor.clone(), None),
             Some(Owner::Probe { executor, probe }) => (executor.clone(), Some(*probe)),
         };
