@@ -39,7 +39,10 @@ pub(crate) enum InspectError {
     NoFollower(String),
 }
 
-pub(crate) async fn ask(operator: &Operator, kind: call::Type) -> Result<master::Response, InspectError> {
+pub(crate) async fn ask(
+    operator: &Operator,
+    kind: call::Type,
+) -> Result<master::Response, InspectError> {
     let call = master::Call {
         r#type: Some(kind as i32),
         ..Default::default()
