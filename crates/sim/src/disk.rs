@@ -173,7 +173,7 @@ impl Disk {
             id,
             info,
             rebooted: self.boots != boots,
-            drain: self.drain.clone(),
+            drain: self.drain,
             frameworks: frameworks
                 .filter_map(|framework| {
                     let executors = framework.executors.values();

@@ -1,6 +1,11 @@
 //! Logs that leaders of the reference left: one recorded, one made by real LevelDB and real
 //! Subversion, and what becomes of damaged ones.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the logs are files, and a test is no core"
+)]
+
 use proptest::prelude::*;
 use prost::Message;
 use std::{collections::BTreeMap, path::Path};

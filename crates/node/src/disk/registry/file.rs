@@ -40,6 +40,9 @@ impl OpenRegistry for RegistryInDirectory {
     }
 }
 
+/// A key and its value.
+type Entry = (String, Vec<u8>);
+
 /// The registry in a file.
 pub struct RegistryFile {
     path: PathBuf,
@@ -153,11 +156,11 @@ impl RegistryFile {
     }
 
     /// Every entry, in order of keys.
-    pub(super) fn entries(&self) -> Result<Vec<(String, Vec<u8>)>, RegistryError> {
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, RegistryError> {
         let (entries, sum) = guarded(&self.path, || {
             self.read().map_err(|error| unusable(&self.path, error))
         })?;
-        let digest = |(key, value): &(String, Vec<u8>)| format::digest(key, value);
+        let digest = |(key, value): &Entry| format::digest(key, value);
         let found = entries.iter().map(digest).fold(0, u64::wrapping_add);
         match sum {
             Some(sum) if sum != found => Err(RegistryError::Altered(self.path.clone())),
@@ -165,7 +168,7 @@ impl RegistryFile {
         }
     }
 
-    fn read(&self) -> Result<(Vec<(String, Vec<u8>)>, Option<u64>), redb::Error> {
+    fn read(&self) -> Result<(Vec<Entry>, Option<u64>), redb::Error> {
         let read = self.database.begin_read()?;
         let entries = read.open_table(ENTRIES)?;
         let mut all = Vec::new();
@@ -390,11 +393,13 @@ mod tests {
         let value = prost::Message::encode_to_vec(&*agent("S0"));
         write
             .open_table(ENTRIES)
-            .and_then(|mut table| Ok(drop(table.insert("follower/S0", value.as_slice()))))
+            .expect("a table")
+            .insert("follower/S0", value.as_slice())
             .expect("inserted");
         write
             .open_table(META)
-            .and_then(|mut table| Ok(drop(table.insert(FORMAT_KEY, 1))))
+            .expect("a table")
+            .insert(FORMAT_KEY, 1)
             .expect("inserted");
         write.commit().expect("committed");
         drop(database);
