@@ -145,7 +145,7 @@ fn options_that_make_no_job_are_refused() {
             "unknown flag '--comand' (did you mean '--command'?)",
         ),
         (&["--kill_after=soon", "true"], "'--kill_after'"),
-        (&["--master=zk://a/b", "true"], "ZooKeeper"),
+        (&["--master=zk://a", "true"], "ZooKeeper"),
     ] {
         let outcome = run(&[&["execute"], arguments].concat());
         assert_ne!(outcome.code, Some(0), "{arguments:?}");
