@@ -6,7 +6,7 @@ use crate::{
     state::{State, holds_resources},
     timers::Timer,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use tepui_model::{ExecutorId, FollowerId, FrameworkId, TaskId, resources::Resources};
 
 impl Leader {
@@ -25,6 +25,44 @@ impl Leader {
         self.check_plan();
         self.check_inverse_offers();
         self.allocator.check();
+    }
+
+    /// Panics unless the allocator counts as held exactly what offers, tasks and executors hold: the
+    /// rest is offered, once. It holds while no operation on resources is on its way.
+    pub fn check_allocation(&self) {
+        type Held = BTreeMap<(FollowerId, FrameworkId, Arc<str>), Resources>;
+        let mut expected = Held::new();
+        let mut add = |at: &FollowerId, framework: &FrameworkId, resources: &Resources| {
+            for (role, resources) in resources.allocations() {
+                let key = (at.clone(), framework.clone(), role);
+                *expected.entry(key).or_default() += &resources.unallocated();
+            }
+        };
+        for follower in self.state.followers() {
+            for (framework, used) in &follower.used {
+                add(&follower.id, framework, used);
+            }
+        }
+        for (_, offer) in self.state.offers() {
+            add(&offer.follower, &offer.framework, &offer.resources);
+        }
+        for follower in self.state.followers() {
+            for framework in self.state.frameworks() {
+                for role in &framework.roles {
+                    let role: Arc<str> = Arc::from(role.as_str());
+                    let held = self.allocator.held(&framework.id, &follower.id, &role);
+                    let key = (follower.id.clone(), framework.id.clone(), role);
+                    let expected = expected.remove(&key).unwrap_or_default();
+                    assert_eq!(
+                        held.map(Resources::scalars).unwrap_or_default(),
+                        expected.scalars(),
+                        "what {} holds on {} is what it is offered and uses",
+                        framework.id,
+                        follower.id
+                    );
+                }
+            }
+        }
     }
 
     fn check_timers(&self) {

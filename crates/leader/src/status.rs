@@ -276,7 +276,13 @@ impl Leader {
                 framework.metrics_mut().count_ended(update.status.state());
             }
         }
-        if let Some((at, resources)) = freed {
+        let lost = matches!(
+            update.status.state(),
+            TaskState::TaskLost | TaskState::TaskUnreachable | TaskState::TaskGone
+        );
+        if let Some((at, resources)) = freed
+            && !(lost && planted(Planted::KeepsLostResources))
+        {
             self.free(framework, &at, resources);
         }
     }
@@ -296,9 +302,7 @@ impl Leader {
                 framework.complete_task(task, completed);
             }
         }
-        if let Some((at, resources)) = held
-            && !planted(Planted::KeepsLostResources)
-        {
+        if let Some((at, resources)) = held {
             self.free(framework_id, &at, resources);
         }
     }

@@ -33,7 +33,7 @@ bugs! {
     TrustsAcknowledgements = "trusts-acknowledgements",
     /// An executor that ended has its tasks' end reported although they ended before.
     EndsTwice = "ends-twice",
-    /// What ran on an unreachable follower is still counted.
+    /// What a task held that was lost on a follower that is still there is not offered again.
     KeepsLostResources = "keeps-lost-resources",
     /// A rescinded offer's resources are not offered again.
     KeepsRescinded = "keeps-rescinded",

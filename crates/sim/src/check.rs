@@ -26,6 +26,8 @@ pub(crate) struct Checker {
     starts: BTreeMap<String, u32>,
     told: BTreeMap<String, Told>,
     kills: BTreeSet<String>,
+    /// The latest write of the registry: in whose term, and its number in there.
+    written: Option<(u32, u64)>,
     pub(crate) terms: u32,
     pub(crate) updates: u64,
 }
@@ -46,6 +48,8 @@ struct Told {
     sent: Vec<(bytes::Bytes, TaskState)>,
     /// Those that its framework has heard.
     heard: BTreeSet<bytes::Bytes>,
+    /// Those that its framework has acknowledged.
+    acknowledged: BTreeSet<bytes::Bytes>,
     /// How it ended, for its framework.
     end: Option<(TaskState, Option<bytes::Bytes>)>,
 }
@@ -87,6 +91,7 @@ impl Checker {
             ));
         }
         self.reign = Some((sequence, host));
+        self.written = None;
     }
 
     /// A leader says something.
@@ -128,10 +133,56 @@ impl Checker {
         let Some(uuid) = &message.update.uuid else {
             return;
         };
-        let told = self.told.entry(status.task_id.value.clone()).or_default();
-        if !told.sent.iter().any(|(known, _)| known == uuid) {
-            told.sent.push((uuid.clone(), status.state()));
+        let task = &status.task_id.value;
+        let kept = self.is_kept(task);
+        let told = self.told.entry(task.clone()).or_default();
+        if told.sent.iter().any(|(known, _)| known == uuid) {
+            return;
         }
+        // One at a time: what comes next waits for the acknowledgement of what was before.
+        let open = told.sent.iter().find(|(known, state)| {
+            kept && !is_unknown(*state) && !told.acknowledged.contains(known)
+        });
+        let wrong = open.map(|(_, before)| {
+            let state = status.state();
+            format!("{task}: {state:?} is sent before {before:?} was acknowledged")
+        });
+        told.sent.push((uuid.clone(), status.state()));
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// Whether a task's follower makes durable what it says of it.
+    fn is_kept(&self, task: &str) -> bool {
+        self.wanted
+            .get(task)
+            .is_some_and(|wanted| wanted.checkpoint)
+    }
+
+    /// A framework acknowledges something.
+    pub(crate) fn acknowledges(&mut self, task: &str, uuid: &bytes::Bytes) {
+        let told = self.told.entry(task.to_owned()).or_default();
+        told.acknowledged.insert(uuid.clone());
+    }
+
+    /// A write of a leader changes the registry: never after a later leader has read it, and not
+    /// after a later write of its own.
+    pub(crate) fn written(&mut self, sequence: u32, number: u64) {
+        let reigns = self.reign.map(|(sequence, _)| sequence);
+        if reigns.is_some_and(|current| current > sequence) {
+            self.fail(format!(
+                "leader {sequence} writes the registry while {reigns:?} leads"
+            ));
+        }
+        if let Some(before) = self.written
+            && before > (sequence, number)
+        {
+            self.fail(format!(
+                "write {number} of leader {sequence} changes the registry after {before:?}"
+            ));
+        }
+        self.written = Some((sequence, number));
     }
 
     /// A framework is about to launch a task.

@@ -37,6 +37,8 @@ pub(crate) struct Framework {
     /// Which task an id stands for; earlier attempts too.
     index: BTreeMap<String, usize>,
     process: Option<Process>,
+    /// How much of what it hears it does not acknowledge as it should.
+    pub(crate) careless: f64,
 }
 
 /// What ends with the process.
@@ -113,6 +115,7 @@ impl Framework {
             tasks,
             index: BTreeMap::new(),
             process: None,
+            careless: 0.0,
         }
     }
 
@@ -552,14 +555,7 @@ impl Framework {
         });
         env.checker.hears(status);
         if let (Some(uuid), Some(agent)) = (&status.uuid, &status.agent_id) {
-            let acknowledge = call::Acknowledge {
-                agent_id: agent.clone(),
-                task_id: status.task_id.clone(),
-                uuid: uuid.clone(),
-            };
-            self.call(env, call::Type::Acknowledge, |call| {
-                call.acknowledge = Some(acknowledge);
-            });
+            self.acknowledge(env, agent, &status.task_id, uuid);
         }
         let Some(at) = self.index.get(&status.task_id.value).copied() else {
             return;
@@ -596,6 +592,32 @@ impl Framework {
                 task.agent = None;
             }
         }
+    }
+
+    /// A careless one says nothing, or names another update.
+    fn acknowledge(
+        &mut self,
+        env: &mut Env,
+        agent: &v1::AgentId,
+        task: &v1::TaskId,
+        uuid: &bytes::Bytes,
+    ) {
+        let mut uuid = uuid.clone();
+        if self.careless > 0.0 && self.rng.unit() < self.careless {
+            if self.rng.below(2) == 0 {
+                return;
+            }
+            uuid = bytes::Bytes::copy_from_slice(self.rng.uuid().as_bytes());
+        }
+        env.checker.acknowledges(&task.value, &uuid);
+        let acknowledge = call::Acknowledge {
+            agent_id: agent.clone(),
+            task_id: task.clone(),
+            uuid,
+        };
+        self.call(env, call::Type::Acknowledge, |call| {
+            call.acknowledge = Some(acknowledge);
+        });
     }
 
     /// Kills what is to end, asks after what was not heard of, and says whether it wants offers.

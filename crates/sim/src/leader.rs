@@ -73,6 +73,8 @@ struct Seat {
     effects: Effects,
     outbox: Outbox<Step>,
     version: u64,
+    /// How many writes there were.
+    writes: u64,
     /// The write on its way, and what it writes.
     writing: Option<(Option<u64>, Vec<tepui_journal::registry::Step>)>,
     requests: BTreeMap<RequestId, Host>,
@@ -312,6 +314,7 @@ impl LeaderNode {
         match result {
             Ok(Said::Applied) => {
                 seat.writing = None;
+                seat.version += 1;
                 seat.outbox.written();
             }
             // Nobody knows whether it was written. Writing it again changes nothing.
@@ -346,6 +349,7 @@ impl LeaderNode {
             effects: Effects::default(),
             outbox: Outbox::new(),
             version,
+            writes: 0,
             writing: None,
             requests: BTreeMap::new(),
             next_request: 0,
@@ -420,6 +424,7 @@ impl LeaderNode {
         {
             let steps = records.iter().flat_map(RegistryChange::steps).collect();
             seat.writing = Some((None, steps));
+            seat.writes += 1;
         }
         if let Some((id, steps)) = &mut seat.writing
             && id.is_none()
@@ -427,6 +432,7 @@ impl LeaderNode {
             let ask = Ask::Apply {
                 member: term.tenure.member.clone(),
                 version: seat.version,
+                number: seat.writes,
                 steps: steps.clone(),
                 fenced: !crate::planted(crate::Planted::SkipsFencing),
             };
@@ -494,6 +500,7 @@ impl Seat {
         self.core.handle(now, input, &mut self.effects);
         if env.checks() {
             self.core.check();
+            self.core.check_allocation();
         }
         for effect in std::mem::take(&mut self.effects.0) {
             self.outbox.push(Step(effect));

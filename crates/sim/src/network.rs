@@ -8,6 +8,7 @@
 use crate::{
     env::Env,
     event::{Channel, Event, Host, LinkKey, Parcel},
+    zookeeper::{Ask, Request},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -115,6 +116,11 @@ fn may_be_unruly(parcel: &Parcel) -> bool {
             message,
             M::RunTask(_) | M::RunTaskGroup(_) | M::KillTask(_) | M::ShutdownFramework(_)
         ),
+        // It may come once more, in another connection of its session.
+        Parcel::Request(Request::Ask {
+            ask: Ask::Apply { .. },
+            ..
+        }) => true,
         _ => false,
     }
 }
@@ -172,7 +178,8 @@ impl Env {
             };
             self.at(at + again, event);
         }
-        let overtakes = unruly.is_some_and(|how| self.network.rng.unit() < how.overtake);
+        let overtakes = link.channel != Channel::Session
+            && unruly.is_some_and(|how| self.network.rng.unit() < how.overtake);
         if overtakes {
             at = at + crate::env::between(&mut self.network.rng, MILLISECOND, MILLISECOND * 3000);
         } else if let Some(state) = self.network.links.get_mut(&link) {

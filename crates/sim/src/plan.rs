@@ -78,6 +78,8 @@ pub enum Fault {
     Clock(Host, Duration),
     /// So many percent of the commands cannot be started.
     Launches(Host, u8),
+    /// A scheduler leaves so many percent of its updates without the right acknowledgement.
+    Careless(Host, u8),
 }
 
 fn time(duration: Duration) -> String {
@@ -101,6 +103,7 @@ impl fmt::Display for Fault {
             Self::DiskSlow(a, by) => write!(f, "diskslow {a} {}", time(*by)),
             Self::Clock(a, by) => write!(f, "clock {a} {}", time(*by)),
             Self::Launches(a, share) => write!(f, "launches {a} {share}"),
+            Self::Careless(a, share) => write!(f, "careless {a} {share}"),
         }
     }
 }
@@ -202,8 +205,33 @@ impl Plan {
             let lasts = lasts.min(plan.calm.saturating_sub(at));
             plan.faults.push(Planned { at, lasts, fault });
         }
+        plan.all_along(seed);
         plan.faults.sort_by_key(|planned| planned.at);
         plan
+    }
+
+    /// What is amiss from the beginning, in half of the plans.
+    fn all_along(&mut self, seed: u64) {
+        let mut rng = Rng::seed(seed ^ 0x7e97_1d00_5eed_0002);
+        let kind = rng.below(4);
+        let mut faults = Vec::new();
+        if kind == 0 {
+            for n in 0..self.frameworks {
+                let share = 5 + rng.below(25) as u8;
+                faults.push(Fault::Careless(Host::Framework(n), share));
+            }
+        }
+        if kind == 1 {
+            for n in 0..self.leaders {
+                let share = 20 + rng.below(70) as u8;
+                faults.push(Fault::Unruly(Host::Leader(n), Host::ZooKeeper, share));
+            }
+        }
+        self.faults.extend(faults.into_iter().map(|fault| Planned {
+            at: Duration::ZERO,
+            lasts: self.calm,
+            fault,
+        }));
     }
 
     fn any(&self, rng: &mut Rng) -> Host {
@@ -292,6 +320,7 @@ fn parse_fault(words: &[&str]) -> Option<Fault> {
         ["diskslow", a, by] => Fault::DiskSlow(host(a)?, seconds(by)?),
         ["clock", a, by] => Fault::Clock(host(a)?, seconds(by)?),
         ["launches", a, share] => Fault::Launches(host(a)?, share.parse().ok()?),
+        ["careless", a, share] => Fault::Careless(host(a)?, share.parse().ok()?),
         _ => return None,
     })
 }

@@ -483,7 +483,13 @@ impl World {
             Fault::Launches(Host::Follower(n), share) => {
                 self.env.machines[usize::from(n)].launch_failures = f64::from(share) / 100.0;
             }
-            Fault::DiskFull(_) | Fault::DiskSlow(..) | Fault::Launches(..) => {}
+            Fault::Careless(Host::Framework(n), share) => {
+                self.frameworks[usize::from(n)].careless = f64::from(share) / 100.0;
+            }
+            Fault::DiskFull(_)
+            | Fault::DiskSlow(..)
+            | Fault::Launches(..)
+            | Fault::Careless(..) => {}
         }
         self.env.after(planned.lasts, Event::Heal(number));
     }
@@ -533,7 +539,11 @@ impl World {
             Fault::Launches(Host::Follower(n), _) => {
                 self.env.machines[usize::from(n)].launch_failures = 0.0;
             }
-            Fault::Reset(_)
+            Fault::Careless(Host::Framework(n), _) => {
+                self.frameworks[usize::from(n)].careless = 0.0;
+            }
+            Fault::Careless(..)
+            | Fault::Reset(_)
             | Fault::Clock(..)
             | Fault::DiskFull(_)
             | Fault::DiskSlow(..)

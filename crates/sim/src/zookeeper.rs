@@ -3,7 +3,7 @@
 //!
 //! Modelled are sessions and their expiry, the ephemeral sequential znodes of the election, watches
 //! on its children, and the registry: entries below a version, changed by transactions that check the
-//! leader's own znode and that version. Ensembles without a quorum stop and expire nobody.
+//! leader's own znode and that version, and raise it, as `tepui_journal::registry::sharded` does. Ensembles without a quorum stop and expire nobody.
 
 use crate::{
     env::Env,
@@ -58,6 +58,8 @@ pub(crate) enum Ask {
     Apply {
         member: Arc<str>,
         version: u64,
+        /// Which of this leader's writes it is: one that is sent again keeps its number.
+        number: u64,
         steps: Vec<Step>,
         fenced: bool,
     },
@@ -123,7 +125,10 @@ pub(crate) struct ZooKeeper {
     sequence: u32,
     members: BTreeMap<u32, Member>,
     watches: BTreeSet<i64>,
+    /// Of the registry: whoever takes over and whoever writes raises it.
     version: u64,
+    /// The write that the registry was last changed by.
+    last_write: Option<(u32, u64)>,
     pub(crate) registry: BTreeMap<String, Vec<u8>>,
     /// Without a quorum.
     pub(crate) down: u32,
@@ -179,6 +184,7 @@ impl ZooKeeper {
             Ask::Group(R::Check(path)) => Ok(Said::Group(Answer::Exists(self.exists(&path)))),
             Ask::Load { member } if self.exists(&member) => {
                 self.version += 1;
+                self.last_write = None;
                 let entries = self.registry.iter();
                 Ok(Said::Loaded {
                     version: self.version,
@@ -188,15 +194,24 @@ impl ZooKeeper {
             Ask::Apply {
                 member,
                 version,
+                number,
                 steps,
                 fenced,
             } if !fenced || (self.exists(&member) && version == self.version) => {
+                self.version += 1;
+                self.last_write = sequence(&member).map(|member| (member, number));
                 for step in steps {
                     match step {
                         Step::Put(key, value) => drop(self.registry.insert(key, value)),
                         Step::Remove(key) => drop(self.registry.remove(&key)),
                     }
                 }
+                Ok(Said::Applied)
+            }
+            // It was carried out, and the answer got lost.
+            Ask::Apply { member, number, .. }
+                if sequence(&member).map(|member| (member, number)) == self.last_write =>
+            {
                 Ok(Said::Applied)
             }
             Ask::Load { .. } | Ask::Apply { .. } => Ok(Said::Deposed),
@@ -257,7 +272,15 @@ impl Env {
                     return self.respond(from, Response::Expired);
                 };
                 known.heard = now;
+                let version = self.zookeeper.version;
+                let writes = matches!(ask, Ask::Apply { .. });
                 let (result, changed) = self.zookeeper.answer(session, ask);
+                if writes
+                    && version < self.zookeeper.version
+                    && let Some((member, number)) = self.zookeeper.last_write
+                {
+                    self.checker.written(member, number);
+                }
                 // Watchers hear of a change before anything that was done after it.
                 if changed {
                     self.children_changed();
