@@ -122,6 +122,10 @@ impl Follower {
             );
             return self.refuse_executor(&framework_id, &executor_id, launch.launch_executor, fx);
         }
+        self.leave_out_known(&framework_id, &mut launch, fx);
+        if launch.tasks.is_empty() {
+            return;
+        }
         launch.waits_for = self.keep_sandboxes(&framework_id, &executor_id);
         if launch.waits_for.is_empty() {
             return self.start(launch, fx);
@@ -130,6 +134,26 @@ impl Follower {
             framework.pending.push(launch);
         }
         self.touch(&framework_id);
+    }
+
+    /// A launch that arrives twice: its task runs or waits, so to report it dropped would be a lie, and
+    /// its executor is not to be shut down over it. The leader keeps ids unique.
+    fn leave_out_known(&self, id: &FrameworkId, launch: &mut PendingLaunch, fx: &mut Effects) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        launch.tasks.retain(|task| {
+            let task_id = TaskId::from(&task.task_id);
+            let mut waiting = framework.pending.iter().flat_map(|launch| &launch.tasks);
+            let known = framework.tasks.contains_key(&task_id)
+                || waiting.any(|other| other.task_id == task.task_id);
+            if known {
+                let text =
+                    format!("Ignoring task {task_id} of framework {id}: it is known already");
+                warn(fx, text);
+            }
+            !known
+        });
     }
 
     /// Takes the directories back from garbage collection. What is being removed right now has to be

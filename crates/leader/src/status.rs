@@ -189,6 +189,21 @@ impl Leader {
             }
             return self.invalid_update(format!("Got an old update of task {task_id}"));
         }
+        // So does one of a task whose end was acknowledged: its framework is done with it, and would
+        // hear of a task that is back.
+        if !runs_task && self.has_settled(&framework_id, &task_id, &update) {
+            if let (Some(slave_id), Some(uuid)) = (update.status.agent_id, update.status.uuid) {
+                let message = internal::StatusUpdateAcknowledgementMessage {
+                    slave_id,
+                    framework_id: framework_id.to_proto(),
+                    task_id: task_id.to_proto(),
+                    uuid,
+                };
+                self.send(from.clone(), message);
+            }
+            return self
+                .invalid_update(format!("Got an old update of task {task_id}, which ended"));
+        }
         if connected {
             self.forward(&framework_id, runs_task.then_some(&task_id), &update);
         }
@@ -203,6 +218,20 @@ impl Leader {
         } else {
             "master/invalid_status_updates"
         });
+    }
+
+    /// Whether a task ended here with a later update than this one. Followers send the next update when
+    /// the one before it was acknowledged: the framework had them all.
+    fn has_settled(&self, framework: &FrameworkId, id: &TaskId, update: &Update) -> bool {
+        let Some(framework) = self.state.framework(framework) else {
+            return false;
+        };
+        framework.completed_tasks.iter().any(|task| {
+            task.task_id.value == id.as_str()
+                && Some(&task.agent_id) == update.status.agent_id.as_ref()
+                && is_terminal(task.status_update_state())
+                && is_outdated(task, update)
+        })
     }
 
     fn invalid_update(&mut self, text: String) {

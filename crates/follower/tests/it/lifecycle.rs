@@ -353,6 +353,23 @@ fn a_launch_for_outdated_resources_is_dropped() {
 }
 
 #[test]
+fn a_launch_that_arrives_twice_runs_once_and_is_not_reported_dropped() {
+    let mut w = World::registered();
+    w.run(command("t"));
+    let container = w.local_executor().container;
+    let silent = |w: &World| {
+        let effects = w.effects.iter().map(describe);
+        assert_eq!(effects.filter(|e| !e.starts_with("log")).count(), 0);
+    };
+    w.run(command("t"));
+    silent(&w);
+    w.local(&container, subscribe("t"));
+    assert_eq!(w.seen(), ["SUBSCRIBED to local", "LAUNCH t to local"]);
+    w.run(command("t"));
+    silent(&w);
+}
+
+#[test]
 fn a_launch_for_an_old_id_is_ignored() {
     let mut w = World::registered();
     w.run(v1::TaskInfo {

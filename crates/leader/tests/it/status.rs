@@ -398,6 +398,33 @@ fn an_old_update_that_comes_again_is_passed_on_and_changes_nothing() {
 }
 
 #[test]
+fn an_old_update_of_a_task_whose_end_was_acknowledged_is_acknowledged_and_not_passed_on() {
+    let (mut cluster, scheduler, agent, offer) = Cluster::offered(framework());
+    cluster.accepted(
+        &scheduler,
+        launch(&offer, vec![task("t1", &offer, "cpus:1;mem:128")]),
+    );
+    cluster.sent(&agent.pid);
+    let running = || status(&scheduler, &agent, "t1", TaskState::TaskRunning, 1);
+    cluster.peer(&agent.pid, running());
+    cluster.update(scheduler.stream);
+    let finished = status(&scheduler, &agent, "t1", TaskState::TaskFinished, 2);
+    cluster.peer(&agent.pid, finished);
+    cluster.update(scheduler.stream);
+    cluster.pending.clear();
+    cluster.accepted(&scheduler, acknowledge(&agent, "t1", 2));
+    cluster.sent(&agent.pid);
+    cluster.pending.clear();
+    // Its follower has forgotten, or it comes late: nobody is to hear that the task runs.
+    cluster.peer(&agent.pid, running());
+    let PeerMessage::StatusUpdateAcknowledgement(message) = cluster.sent(&agent.pid) else {
+        panic!("the update is not acknowledged")
+    };
+    assert_eq!(message.uuid, uuid(1));
+    cluster.nothing_left();
+}
+
+#[test]
 fn a_new_leader_passes_on_updates_that_are_older_than_what_it_knows() {
     let mut cluster = Cluster::new();
     let scheduler = cluster.subscribe(framework());
