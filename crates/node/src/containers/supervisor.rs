@@ -37,6 +37,8 @@ pub(super) struct Supervisor {
     state: Option<Arc<Path>>,
     /// Nobody is to hear of these; their records go when they are gone.
     discarded: FxHashSet<ContainerId>,
+    /// Their records go when they are gone: until then a launcher may be taking them back by these.
+    forgotten: FxHashSet<ContainerId>,
     /// What outlives others ends with this process as well.
     end_all: bool,
     prepared: (
@@ -84,6 +86,7 @@ impl Supervisor {
             stages: FxHashMap::default(),
             state,
             discarded: FxHashSet::default(),
+            forgotten: FxHashSet::default(),
             end_all: false,
             prepared: mpsc::unbounded_channel(),
             alive: true,
@@ -163,7 +166,7 @@ impl Supervisor {
             }
             Order::Destroy { container } => self.destroy(&container),
             Order::Adopt(found) => self.adopt(&found),
-            Order::Forget { container } => self.forget(container),
+            Order::Forget { container } => self.forget_once_gone(container),
             Order::Discard { container } => self.discard(container),
             Order::EndAll => self.end_all = true,
         }
@@ -186,13 +189,34 @@ impl Supervisor {
         }
     }
 
-    fn discard(&mut self, container: ContainerId) {
-        let running: Vec<ContainerId> = self
-            .stages
+    fn running(&self, container: &ContainerId) -> impl Iterator<Item = &ContainerId> {
+        self.stages
             .keys()
-            .filter(|id| is_within(id, &container))
+            .filter(move |id| is_within(id, container))
+    }
+
+    fn forget_once_gone(&mut self, container: ContainerId) {
+        if self.running(&container).next().is_none() {
+            return self.forget(container);
+        }
+        self.forgotten.insert(container);
+    }
+
+    /// A container has ended.
+    fn forget_ended(&mut self, ended: &ContainerId) {
+        let of_it = self.forgotten.iter().filter(|id| is_within(ended, id));
+        let over: Vec<ContainerId> = of_it
+            .filter(|id| self.running(id).next().is_none())
             .cloned()
             .collect();
+        for container in over {
+            self.forgotten.remove(&container);
+            self.forget(container);
+        }
+    }
+
+    fn discard(&mut self, container: ContainerId) {
+        let running: Vec<ContainerId> = self.running(&container).cloned().collect();
         if running.is_empty() {
             return self.forget(container);
         }
@@ -350,14 +374,19 @@ impl Supervisor {
                 lock(&self.inits).insert(container.clone(), *init);
             }
             let (container, event) = report.into_event();
-            if !matches!(event, ContainerEvent::Launched { .. }) {
+            let ended = !matches!(event, ContainerEvent::Launched { .. });
+            if ended {
                 lock(&self.inits).remove(&container);
                 self.stages.remove(&container);
+                self.forget_ended(&container);
             }
-            if self.discarded.remove(&container) {
-                self.forget(container);
-            } else {
-                (self.news)(News::Container { container, event });
+            match self.discarded.contains(&container) {
+                true if ended => {
+                    self.discarded.remove(&container);
+                    self.forget(container);
+                }
+                true => {}
+                false => (self.news)(News::Container { container, event }),
             }
         }
         Ok(())
