@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tepui_model::{Time, container::ExitStatus};
 use tepui_protocol::{
     peer::PeerMessage,
-    v1::{self, TaskState},
+    v1::{self, TaskState, task_status},
 };
 
 use crate::event::Host;
@@ -84,7 +84,7 @@ impl Checker {
     pub(crate) fn begins(&mut self, host: Host, sequence: u32, _now: Time) {
         self.terms += 1;
         if let Some((before, other)) = self.reign
-            && before >= sequence
+            && (before > sequence || (before == sequence && other != host))
         {
             self.fail(format!(
                 "{host} begins to lead ({sequence}) after {other} did ({before})"
@@ -216,6 +216,10 @@ impl Checker {
         let state = status.state();
         let runs = self.running.values().any(|running| running == task);
         let exit = self.exits.get(task).copied();
+        let kept = self
+            .wanted
+            .get(task)
+            .is_some_and(|wanted| wanted.checkpoint);
         let told = self.told.entry(task.clone()).or_default();
         let mut wrong = None;
         if let Some(uuid) = &status.uuid
@@ -223,10 +227,11 @@ impl Checker {
         {
             let at = told.sent.iter().position(|(known, _)| known == uuid);
             let before = &told.sent[..at.unwrap_or(0)];
-            // A follower that knows nothing of a task says so anew after its restart.
+            // A follower that knows nothing of a task says so anew after its restart. Without
+            // checkpoints it forgets what was not acknowledged.
             let missed = before
                 .iter()
-                .find(|(known, missed)| !told.heard.contains(known) && *missed != state);
+                .find(|(known, missed)| kept && !told.heard.contains(known) && *missed != state);
             wrong = match (at, missed) {
                 (None, _) => Some(format!("{task}: nobody sent the update {state:?}")),
                 (_, Some((_, missed))) => {
@@ -235,13 +240,12 @@ impl Checker {
                 _ => None,
             };
         }
-        let kept = self
-            .wanted
-            .get(task)
-            .is_some_and(|wanted| wanted.checkpoint);
-        // The leader's word on all that was not acknowledged when it gave up a follower.
+        // The leader's word on all that was not acknowledged when it gave up a follower, or on a task
+        // that was acknowledged, and so forgotten, while its framework's question was on its way.
         let given_up = status.uuid.is_none()
-            && matches!(state, TaskState::TaskLost | TaskState::TaskUnreachable);
+            && (matches!(state, TaskState::TaskLost | TaskState::TaskUnreachable)
+                || (state == TaskState::TaskGone
+                    && status.reason() == task_status::Reason::Reconciliation));
         // A kill may cross the task's end.
         let crossed = is_unknown(state) && self.kills.contains(task);
         let settled = told.end.is_some();

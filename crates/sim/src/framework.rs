@@ -18,6 +18,9 @@ use tepui_protocol::v1::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// For how long a task may be unreachable until it is started again elsewhere.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How a framework behaves.
 #[derive(Debug, Clone)]
 pub(crate) struct Nature {
@@ -94,6 +97,13 @@ enum State {
 impl Task {
     fn id(&self) -> String {
         format!("{}-{}", self.name, self.attempt)
+    }
+
+    /// Once more, under another name.
+    fn again(&mut self) {
+        self.attempt += 1;
+        self.state = State::Pending;
+        self.agent = None;
     }
 
     fn is_out(&self) -> bool {
@@ -344,6 +354,8 @@ impl Framework {
             Parcel::Opened(_) => {}
             Parcel::Answer { status, text } => match status {
                 200..300 => {}
+                // It leads anew, and did not tell us that it had stopped.
+                400 if text == "Framework cannot be found" => self.hang_up(env),
                 400 => env
                     .checker
                     .fail(format!("{} made an invalid call: {text}", self.host)),
@@ -576,7 +588,12 @@ impl Framework {
                 }
                 task.state = State::Known(state);
             }
-            S::TaskUnreachable => task.state = State::Known(state),
+            S::TaskUnreachable => {
+                if task.state != State::Known(state) {
+                    task.since = now;
+                }
+                task.state = State::Known(state);
+            }
             S::TaskFinished => task.state = State::Done,
             S::TaskKilled if task.killed_at.is_some() => task.state = State::Done,
             S::TaskFailed if task.code != 0 => task.state = State::Done,
@@ -586,11 +603,7 @@ impl Framework {
                 status.message()
             )),
             // It did not do what it was for: once more.
-            _ => {
-                task.attempt += 1;
-                task.state = State::Pending;
-                task.agent = None;
-            }
+            _ => task.again(),
         }
     }
 
@@ -624,6 +637,12 @@ impl Framework {
     fn look_after(&mut self, env: &mut Env, now: Time) {
         let mut kills = Vec::new();
         for task in &mut self.tasks {
+            // Its machine may be back under another name, and say nothing of it ever again.
+            let missed = task.state == State::Known(TaskState::TaskUnreachable);
+            if missed && now.since(task.since) > PATIENCE {
+                task.again();
+                continue;
+            }
             let running = task.state == State::Known(TaskState::TaskRunning);
             let due = task
                 .kill_after

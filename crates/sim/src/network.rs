@@ -108,13 +108,19 @@ impl Network {
     }
 }
 
-/// Launches and kills count on their order, which a connection gives and a new leader waits for.
+/// Launches and kills count on their order, and on coming after the word that a follower is registered:
+/// a connection gives that, and a new leader waits for it.
 fn may_be_unruly(parcel: &Parcel) -> bool {
     use PeerMessage as M;
     match parcel {
         Parcel::Peer { message, .. } => !matches!(
             message,
-            M::RunTask(_) | M::RunTaskGroup(_) | M::KillTask(_) | M::ShutdownFramework(_)
+            M::RunTask(_)
+                | M::RunTaskGroup(_)
+                | M::KillTask(_)
+                | M::ShutdownFramework(_)
+                | M::SlaveRegistered(_)
+                | M::SlaveReregistered(_)
         ),
         // It may come once more, in another connection of its session.
         Parcel::Request(Request::Ask {

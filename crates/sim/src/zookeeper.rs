@@ -347,6 +347,8 @@ pub(crate) struct Client {
     asked: u64,
     /// Not answered yet.
     pending: BTreeSet<u64>,
+    /// The last one that was given up: its servers may still speak of it, on a connection that is gone.
+    ended: i64,
 }
 
 /// What a client's owner hears.
@@ -432,6 +434,7 @@ impl Client {
     ) {
         self.heard = env.clock(host);
         match response {
+            Response::Connected { session } if session <= self.ended => {}
             Response::Connected { session } => {
                 let fresh = !std::mem::replace(&mut self.connected, true);
                 // A second answer to a connection that was tried twice: only one of them counts.
@@ -474,7 +477,9 @@ impl Client {
 
     /// Gives the session up.
     pub(crate) fn renew(&mut self, env: &mut Env, host: Host, news: &mut Vec<News>) {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            self.ended = session;
+        }
         self.connected = false;
         self.lose(news);
         self.next = env.clock(host);
