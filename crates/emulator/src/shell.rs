@@ -195,7 +195,11 @@ impl Running {
                 self.links.send(&self.layout, &outgoing);
             }
             let report = self.crowd.report();
-            if self.all_registered.is_none() && report.registrations >= report.followers {
+            let ever = report.registrations + report.reregistrations;
+            if self.all_registered.is_none()
+                && report.registered == report.followers
+                && ever >= report.followers
+            {
                 self.all_registered = Some(self.clock.elapsed());
                 progress(&self.moment());
             }

@@ -426,6 +426,18 @@ impl Follower {
         if executor.task(&id).is_some() {
             framework.tasks.insert(id.clone(), key.1.clone());
         }
+        // What the leader is told of next is what it has to call the task's state: the latest would be
+        // followed by an earlier one.
+        let next = kept.iter().find(|update| {
+            let uuid = update.uuid.as_ref();
+            uuid.is_none_or(|uuid| !acknowledged.contains(uuid))
+        });
+        if let Some(next) = next.filter(|_| !completed) {
+            executor.edit_task(&id, |task| {
+                task.status_update_state = Some(next.status.state);
+                task.status_update_uuid.clone_from(&next.uuid);
+            });
+        }
         if !completed {
             self.updates
                 .restore((key.0.clone(), id.clone()), kept, &acknowledged);
