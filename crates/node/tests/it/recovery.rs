@@ -371,6 +371,13 @@ fn a_follower_goes_on_from_these_checkpoints_as_the_recorded_agent_did() {
         &mut ours.resource_version_uuid,
         theirs.resource_version_uuid.clone(),
     );
+    // Ours also says what its frameworks hear next of a task; the recorded one leaves it to the leader.
+    let mut next = Vec::new();
+    for task in &mut ours.tasks {
+        next.extend(task.status_update_state.take());
+        task.status_update_uuid = None;
+    }
+    assert_eq!(next, [i32::from(TaskState::TaskFinished)]);
     assert_eq!(in_order(*ours), in_order(*theirs));
 
     follower.hears(recorded(4));
