@@ -138,15 +138,21 @@ pub(crate) async fn measure(rounds: usize) -> Result<(), Failure> {
         } else {
             next_kill.saturating_duration_since(Instant::now())
         };
-        let event = match tokio::time::timeout(wait, load.scheduler.next()).await {
-            Ok(event) => event?,
-            Err(_) if over => continue,
+        // Events that never cease must not keep the follower alive.
+        let due = !over && wait.is_zero();
+        let event = match due {
+            true => None,
+            false => tokio::time::timeout(wait, load.scheduler.next()).await.ok(),
+        };
+        let event = match event {
+            Some(event) => event?,
+            None if over => continue,
             // Most rounds let the follower come back first; the others hit it on its way.
-            Err(_) if restarted.is_some_and(|at| at.elapsed() < BACK_MAX) && done % 4 != 0 => {
+            None if restarted.is_some_and(|at| at.elapsed() < BACK_MAX) && done % 4 != 0 => {
                 next_kill = Instant::now() + Duration::from_millis(BETWEEN_KILLS_MS.0);
                 continue;
             }
-            Err(_) => {
+            None => {
                 let follower = cluster.process(Part::Follower).id();
                 sizes.push(weigh(follower).node.pss);
                 cluster.kill(Part::Follower);
