@@ -100,7 +100,10 @@ fn fail_over(followers: usize) -> Result<Row, Failure> {
             return Err(format!("no leader\n{}", cluster.logs()).into());
         }
         let started = Instant::now();
-        let info = json!({"user": "root", "name": "measure", "roles": ["*"]});
+        let info = json!({
+            "user": "root", "name": "measure", "roles": ["*"],
+            "capabilities": [{"type": "MULTI_ROLE"}],
+        });
         let mut framework = Framework::subscribe_with(
             address,
             &json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}),
