@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tepui_model::{FollowerId, FrameworkId, Resources, Time};
+use tepui_model::{FollowerId, FrameworkId, Quota, Resources, Time};
 use thiserror::Error;
 
 /// The resources of an event are not where it says they are.
@@ -127,6 +127,15 @@ impl Allocator {
         self.weights.insert(role.clone(), weight);
         if let Some(slot) = self.role_index.get(role) {
             self.role_order.set_weight(*slot, weight, &self.totals);
+        }
+    }
+
+    /// What a role is promised and may have; the default takes its quota away.
+    pub fn update_quota(&mut self, role: &Arc<str>, quota: Quota) {
+        if quota.is_default() {
+            self.quotas.remove(role);
+        } else {
+            self.quotas.insert(role.clone(), quota);
         }
     }
 

@@ -47,7 +47,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use tepui_model::{FollowerId, FrameworkId, Time};
+use tepui_model::{FollowerId, FrameworkId, Quota, Time};
 
 /// The allocator. See the crate's documentation for the order of calls.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ pub struct Allocator {
     /// Roles in fair order; active are those with an active client.
     role_order: Sorter,
     weights: BTreeMap<Arc<str>, f64>,
+    quotas: BTreeMap<Arc<str>, Quota>,
     totals: Totals,
     /// Active followers that have something to give.
     free: BTreeSet<u32>,
@@ -93,6 +94,7 @@ impl Allocator {
             role_index: BTreeMap::new(),
             role_order: Sorter::default(),
             weights: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             free: BTreeSet::new(),
             dirty: BTreeMap::new(),
             hungry: BTreeSet::new(),

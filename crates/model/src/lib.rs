@@ -20,7 +20,7 @@ pub mod values;
 
 pub use attributes::Attributes;
 pub use ids::*;
-pub use resources::{Quantities, Resource, Resources};
+pub use resources::{Limits, Quantities, Quota, Resource, Resources};
 pub use rng::Rng;
 pub use scalar::Scalar;
 pub use time::Time;

@@ -12,6 +12,7 @@ mod name;
 pub mod operations;
 mod parse;
 mod quantities;
+mod quota;
 mod resource;
 mod validate;
 
@@ -19,6 +20,7 @@ pub use format::{Format, describe, describe_labels, downgrade, upgrade};
 pub use name::Name;
 pub use parse::{ParseError, parse, parse_list};
 pub use quantities::Quantities;
+pub use quota::{Limits, Quota};
 pub use resource::{Amount, Resource};
 pub use validate::{ResourceError, ResourcesError, validate, validate_all};
 
