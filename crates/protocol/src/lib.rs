@@ -7,6 +7,7 @@
 //! Generated types cannot tell a missing required field from a default one, so bytes from others
 //! go through [`wire::decode`] or [`json::decode`], which check that first.
 
+mod complete;
 pub mod json;
 pub mod libprocess;
 pub mod peer;

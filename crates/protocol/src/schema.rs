@@ -5,7 +5,10 @@
 //! are in here: the v0 API differs from v1 in the names of the fields and enum values listed at the
 //! end of this file (`include/mesos/mesos.proto` against `include/mesos/v1/mesos.proto`).
 
-use crate::json::{self, Names};
+use crate::{
+    complete::Plan,
+    json::{self, Names},
+};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet,
@@ -30,6 +33,8 @@ pub(crate) struct Message {
     pub(crate) fields: Vec<Field>,
     /// Whether it or anything below it has a required field.
     pub(crate) checks_required: bool,
+    /// How that is looked for when all goes well.
+    pub(crate) plan: Plan,
     /// Number of oneofs.
     pub(crate) oneofs: usize,
     /// Whether even v1 JSON has the fields that only v0 has, here and below.
@@ -143,6 +148,12 @@ impl Schema {
             .map(|(name, item)| Message::new(name, item, &indexes))
             .collect();
         mark_required(&mut messages);
+        let below: Vec<bool> = messages.iter().map(|m| m.checks_required).collect();
+        for (at, message) in messages.iter_mut().enumerate() {
+            message.plan = Plan::new(&message.fields, indexes.is_map_entry(at), |child| {
+                below[child]
+            });
+        }
         let by_name = found
             .messages
             .iter()
@@ -191,6 +202,8 @@ impl Message {
         });
         Self {
             checks_required: fields.iter().any(|f| f.label == FieldLabel::Required),
+            // Made once it is known what is required below.
+            plan: Plan::new(&[], false, |_| false),
             oneofs: descriptor.oneof_decl.len(),
             shows_v0_fields: full_name == SHOWS_V0_FIELDS,
             fields,

@@ -2,6 +2,7 @@
 //! names it.
 
 use crate::{
+    complete::is_complete,
     json::Names,
     raw::{self, Entry},
     schema::{FieldLabel, Kind, Message as Table, schema},
@@ -74,6 +75,14 @@ pub fn message_names() -> impl Iterator<Item = &'static str> {
 /// declared, then those of its parts by field number.
 pub fn check_required(full_name: &str, bytes: &[u8], names: Names) -> Result<(), DecodeError> {
     let table = table(full_name)?;
+    if is_complete(schema(), table, bytes) {
+        return Ok(());
+    }
+    search(table, bytes, names)
+}
+
+/// Looks at everything, and names what is missing.
+pub(crate) fn search(table: &'static Table, bytes: &[u8], names: Names) -> Result<(), DecodeError> {
     let mut check = RequiredCheck {
         names,
         entries: Vec::new(),
