@@ -176,18 +176,21 @@ impl Crowd {
     /// Has all of them register, as fast as the rate says.
     pub fn start(&mut self, now: Time, out: &mut Vec<Outgoing>) {
         for number in 0..self.followers.len() {
-            let wait = match self.setup.rate {
-                Some(rate) => {
-                    Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX)
-                }
-                None => Duration::ZERO,
-            };
+            let wait = self.turn(number);
             self.with(now, number, out, |follower, scene| {
                 follower.bring_along(scene);
                 follower.begin(wait, scene)
             });
         }
         self.tick(now, out);
+    }
+
+    /// When a follower begins, by the rate.
+    fn turn(&self, number: usize) -> Duration {
+        let wait = self.setup.rate.map(|rate| number as f64 / rate);
+        wait.map_or(Duration::ZERO, |wait| {
+            Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX)
+        })
     }
 
     /// A message to `process` on an address of ours. Unknown ones are counted.
@@ -242,12 +245,23 @@ impl Crowd {
         }
     }
 
-    /// Another leads, perhaps at the same address: all go over to it.
+    /// Nobody leads any more: all are silent until [`Crowd::leader_changed`].
+    pub fn leader_lost(&mut self, now: Time, out: &mut Vec<Outgoing>) {
+        for number in 0..self.followers.len() {
+            self.with(now, number, out, |follower, scene| {
+                follower.leader_lost(scene)
+            });
+        }
+    }
+
+    /// Another leads, perhaps at the same address: all go over to it, as when they were started but for a
+    /// random part of their back-off.
     pub fn leader_changed(&mut self, now: Time, leader: Pid, out: &mut Vec<Outgoing>) {
         self.setup.leader = leader;
         for number in 0..self.followers.len() {
+            let turn = self.turn(number);
             self.with(now, number, out, |follower, scene| {
-                follower.link_broken(scene)
+                follower.start_over(turn, scene)
             });
         }
     }
@@ -270,6 +284,11 @@ impl Crowd {
                 Timer::Retry(key, count) => follower.jobs.retry(&key, count, scene),
             });
         }
+    }
+
+    /// Whom all follow.
+    pub fn leader(&self) -> &Pid {
+        &self.setup.leader
     }
 
     /// What was counted so far.

@@ -115,12 +115,27 @@ impl Follower {
         self.try_again_in(wait, scene);
     }
 
-    /// The registration is in doubt: another, after a random part of the back-off factor so that not
-    /// all come at once.
-    pub(crate) fn start_over(&mut self, scene: &mut Scene<'_>) {
+    /// The registration is in doubt: another, after `wait` and a random part of the back-off factor so
+    /// that not all come at once.
+    pub(crate) fn start_over(&mut self, wait: Duration, scene: &mut Scene<'_>) {
         let factor = scene.setup.registration_backoff_factor;
-        let wait = factor.mul_f64(scene.rng.unit());
-        self.begin(wait, scene);
+        let part = factor.mul_f64(scene.rng.unit());
+        self.begin(wait.saturating_add(part), scene);
+    }
+
+    /// Nobody leads: silent until somebody does.
+    pub(crate) fn leader_lost(&mut self, scene: &mut Scene<'_>) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        if self.phase == Phase::Registered {
+            scene.report.registered -= 1;
+        }
+        self.phase = Phase::Disconnected;
+        self.authentication = None;
+        self.jobs.pause();
+        // What was set is not waited for.
+        self.attempt = self.attempt.wrapping_add(1);
     }
 
     fn try_again_in(&mut self, wait: Duration, scene: &mut Scene<'_>) {
@@ -305,7 +320,7 @@ impl Follower {
         }
         match connected {
             true => self.pings_until = scene.now + self.ping_timeout,
-            false => self.start_over(scene),
+            false => self.start_over(Duration::ZERO, scene),
         }
     }
 
@@ -319,14 +334,14 @@ impl Follower {
             self.watched = true;
             scene.set(self.pings_until.since(scene.now), Timer::Pings);
         } else {
-            self.start_over(scene);
+            self.start_over(Duration::ZERO, scene);
         }
     }
 
     /// The link to the leader broke.
     pub(crate) fn link_broken(&mut self, scene: &mut Scene<'_>) {
         if self.phase == Phase::Registered {
-            self.start_over(scene);
+            self.start_over(Duration::ZERO, scene);
         }
     }
 

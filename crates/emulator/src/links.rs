@@ -11,14 +11,24 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
     sync::mpsc,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is tried whether somebody is at an address where nobody was.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A link that is no more: its address and which link of that address it was.
-pub(crate) type Broken = (usize, u64);
+/// A link that is no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Broken {
+    /// Whose it was.
+    pub(crate) address: usize,
+    /// Which link of that address it was.
+    generation: u64,
+    /// It was never made: nobody is at the leader's address.
+    pub(crate) refused: bool,
+}
 
 /// The links of all addresses.
 pub(crate) struct Links {
@@ -67,7 +77,12 @@ impl Links {
                 let result = serve(leader, from, queue).await;
                 tracing::debug!(%from, ?result, "a link to the leader ended");
                 // An error means that nobody wants to know any more.
-                let _ = broken.send((address, generation));
+                let refused = result.is_err_and(|error| is_refusal(&error));
+                let _ = broken.send(Broken {
+                    address,
+                    generation,
+                    refused,
+                });
             });
             Link { generation, frames }
         });
@@ -86,17 +101,31 @@ impl Links {
     }
 
     /// Forgets a link; `false` if it is not the current one of its address.
-    pub(crate) fn forget(&mut self, (address, generation): Broken) -> bool {
-        let Some(place) = self.open.get_mut(address) else {
+    pub(crate) fn forget(&mut self, broken: Broken) -> bool {
+        let Some(place) = self.open.get_mut(broken.address) else {
             return false;
         };
         let current = place
             .as_ref()
-            .is_some_and(|link| link.generation == generation);
+            .is_some_and(|link| link.generation == broken.generation);
         if current {
             *place = None;
         }
         current
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// Completes once somebody is at an address again.
+pub(crate) async fn comes_back(leader: SocketAddr) {
+    while TcpStream::connect(leader)
+        .await
+        .is_err_and(|error| is_refusal(&error))
+    {
+        sleep(LOOK_INTERVAL).await;
     }
 }
 

@@ -4,12 +4,13 @@ use crate::{
     crowd::{Crowd, Outgoing, Setup},
     inbound::{Arrival, accept},
     layout::{Layout, LayoutError},
-    links::{Broken, Links},
+    links::{Broken, Links, comes_back},
     report::Moment,
 };
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -151,6 +152,8 @@ impl Emulator {
             crowd: self.crowd,
             clock: Clock::start(),
             links,
+            leader: self.leader,
+            returns: None,
             layout,
             leaders: self.leaders,
             out: Vec::new(),
@@ -168,6 +171,10 @@ struct Running {
     crowd: Crowd,
     clock: Clock,
     links: Links,
+    leader: SocketAddr,
+    /// While nobody is at the leader's address: until somebody is again. As where leaders are elected,
+    /// nobody asks until then, and all hear of it at the same moment.
+    returns: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     layout: Arc<Layout>,
     leaders: Option<watch::Receiver<Option<Pid>>>,
     out: Vec<Outgoing>,
@@ -215,14 +222,11 @@ impl Running {
             };
             tokio::select! {
                 _ = arrived.recv_many(&mut batch, BATCH) => {}
-                Some(link) = broken.recv() => {
-                    if self.links.forget(link) {
-                        self.crowd.link_broken(self.clock.now(), link.0, &mut self.out);
-                    }
-                }
-                Some(leader) = next_leader(&mut self.leaders) => {
-                    self.links.redirect(leader.address);
-                    self.crowd.leader_changed(self.clock.now(), leader, &mut self.out);
+                Some(link) = broken.recv() => self.broken(link),
+                Some(leader) = next_leader(&mut self.leaders) => self.follow(leader),
+                () = returned(&mut self.returns) => {
+                    let leader = self.crowd.leader().clone();
+                    self.follow(leader);
                 }
                 () = due => {}
                 _ = ticks.tick() => progress(&self.moment()),
@@ -248,6 +252,26 @@ impl Running {
         }
     }
 
+    fn broken(&mut self, link: Broken) {
+        if !self.links.forget(link) || self.returns.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        self.crowd.link_broken(now, link.address, &mut self.out);
+        if link.refused {
+            self.crowd.leader_lost(now, &mut self.out);
+            self.returns = Some(Box::pin(comes_back(self.leader)));
+        }
+    }
+
+    fn follow(&mut self, leader: Pid) {
+        self.returns = None;
+        self.leader = leader.address;
+        self.links.redirect(leader.address);
+        self.crowd
+            .leader_changed(self.clock.now(), leader, &mut self.out);
+    }
+
     fn moment(&self) -> Moment {
         Moment {
             elapsed: self.clock.elapsed(),
@@ -267,6 +291,14 @@ async fn next_leader(leaders: &mut Option<watch::Receiver<Option<Pid>>>) -> Opti
                 None
             }
         },
+        None => std::future::pending().await,
+    }
+}
+
+/// Completes once it has; never, where nothing is waited for.
+async fn returned(returns: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match returns {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

@@ -121,6 +121,28 @@ fn a_follower_registers_again_when_it_is_forgotten_silent_to_or_cut_off() {
 }
 
 #[test]
+fn nobody_asks_where_nobody_leads_and_all_come_to_the_next_leader_in_their_first_wait() {
+    let mut stage = Stage::new(3, 1, setup());
+    stage.start();
+    stage.tell(0, registered());
+    let mut out = Vec::new();
+    stage.crowd.leader_lost(stage.now, &mut out);
+    assert_eq!((out.len(), stage.crowd.report().registered), (0, 0));
+    assert_eq!(stage.pass(600 * SECOND), []);
+    let next: Pid = "master@127.0.0.2:5050".parse().unwrap();
+    stage
+        .crowd
+        .leader_changed(stage.now, next.clone(), &mut out);
+    assert_eq!(out, []);
+    let out = stage.pass(SECOND);
+    let mut asked: Vec<usize> = out.iter().map(|one| one.follower).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked, [0, 1, 2]);
+    assert!(out.iter().all(|one| one.to == next));
+}
+
+#[test]
 fn a_follower_that_is_shut_down_stays_silent() {
     let mut stage = Stage::registered();
     assert_eq!(stage.tell(0, i::ShutdownMessage::default()), []);
