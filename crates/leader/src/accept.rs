@@ -8,19 +8,20 @@ use crate::{
     Leader, Level,
     offers::refuse_duration,
     operation::{self, Accepted},
+    state::Channel,
     status::{Cause, Update},
     validate,
 };
 use std::sync::Arc;
 use tepui_model::{
     FollowerId, FrameworkId, OfferId,
-    resources::{Resources, upgrade, validate_all},
+    resources::{Resources, operations, upgrade, validate_all},
     tasks::TaskState,
 };
 use tepui_protocol::v1::{
     self,
     offer::{Operation, operation::Type},
-    scheduler::call,
+    scheduler::{self, call, event},
     task_status::Reason,
 };
 
@@ -32,28 +33,42 @@ impl Leader {
             Ok(found) => found,
             Err(error) => return self.accept_invalid(framework, &ids, &call.operations, &error),
         };
-        let mut available = Resources::new();
+        let mut offered = Resources::new();
         for id in &ids {
             if let Some(offer) = self.take_offer(id) {
-                available += offer.resources;
+                offered += offer.resources;
             }
         }
-        let mut accepted = Accepted {
-            framework: framework.clone(),
-            at: at.clone(),
-            role,
-            available,
-        };
+        let mut accepted = Accepted::new(framework.clone(), at.clone(), role, offered);
         if let Some(framework) = self.state.framework_mut(framework) {
             framework.metrics_mut().offers_accepted += ids.len() as u64;
         }
         for operation in call.operations {
             self.operate(&mut accepted, operation);
         }
-        if !accepted.available.is_empty() {
-            let refuse = refuse_duration(call.filters.as_ref());
+        self.give_back(accepted, call.filters.as_ref());
+    }
+
+    /// What is left goes back. What was offered as it is was not wanted; what operations made was not
+    /// refused.
+    fn give_back(&mut self, accepted: Accepted, filters: Option<&v1::Filters>) {
+        let Accepted {
+            framework,
+            at,
+            offered,
+            available,
+            resized,
+            ..
+        } = accepted;
+        let made = (&available + &resized).saturating_sub(&offered);
+        let declined = available.saturating_sub(&made);
+        if !made.is_empty() {
+            self.free(&framework, &at, made);
+        }
+        if !declined.is_empty() {
+            let refuse = refuse_duration(filters);
             self.allocator
-                .recover(framework, &at, &accepted.available, Some(refuse), self.now);
+                .recover(&framework, &at, &declined, Some(refuse), self.now);
         }
     }
 
@@ -229,18 +244,38 @@ impl Leader {
             | Type::ShrinkVolume
             | Type::CreateDisk
             | Type::DestroyDisk => {
-                let name = kind.as_str_name();
-                self.fail_operation(
-                    &framework,
-                    &operation,
-                    format!("{name} is not supported yet"),
-                );
+                if operation.id.is_some() && self.aborts_driver(&framework) {
+                    return;
+                }
+                if let Err((operation, text)) = self.change_resources(accepted, operation) {
+                    self.fail_operation(&framework, &operation, text);
+                }
             }
         }
     }
+
+    /// Drivers cannot hear what becomes of operations. One whose framework wants to is told an error,
+    /// which ends it.
+    fn aborts_driver(&mut self, framework: &FrameworkId) -> bool {
+        let channel = self.state.framework(framework).and_then(|f| f.channel());
+        if !matches!(channel, Some(Channel::Driver(_))) {
+            return false;
+        }
+        let message = "The 'id' field was set in an offer operation, but operation feedback is not supported for \
+                       the SchedulerDriver API; please use the HTTP scheduler API for this feature";
+        let mut event = scheduler::Event {
+            error: Some(event::Error {
+                message: message.to_owned(),
+            }),
+            ..Default::default()
+        };
+        event.set_type(event::Type::Error);
+        self.event(framework, event);
+        true
+    }
 }
 
-/// Checks the resources of a launch and brings them into the one format used inside.
+/// Checks the resources of an operation and brings them into the one format used inside.
 fn validate_resources(operation: &mut Operation) -> Result<(), String> {
     fn check(resources: &mut [v1::Resource]) -> Result<(), String> {
         validate_all(resources).map_err(|error| error.to_string())?;
@@ -260,5 +295,37 @@ fn validate_resources(operation: &mut Operation) -> Result<(), String> {
         check(&mut group.executor.resources)?;
         group.task_group.tasks.iter_mut().try_for_each(check_task)?;
     }
+    expect_field(operation)?;
+    for resource in operations::named_mut(operation) {
+        check(std::slice::from_mut(resource))?;
+    }
     Ok(())
+}
+
+/// Its type says which field has to be there.
+fn expect_field(operation: &Operation) -> Result<(), String> {
+    let o = operation;
+    let (article, field, there, end) = match o.r#type() {
+        Type::Reserve => ("A", "reserve", o.reserve.is_some(), "."),
+        Type::Unreserve => ("An", "unreserve", o.unreserve.is_some(), "."),
+        Type::Create => ("A", "create", o.create.is_some(), "."),
+        Type::Destroy => ("A", "destroy", o.destroy.is_some(), "."),
+        Type::GrowVolume => ("A", "grow_volume", o.grow_volume.is_some(), ""),
+        Type::ShrinkVolume => ("A", "shrink_volume", o.shrink_volume.is_some(), ""),
+        Type::CreateDisk => ("A", "create_disk", o.create_disk.is_some(), "."),
+        Type::DestroyDisk => ("A", "destroy_disk", o.destroy_disk.is_some(), "."),
+        Type::Launch | Type::LaunchGroup | Type::Unknown => return Ok(()),
+    };
+    if there {
+        return Ok(());
+    }
+    let name = o.r#type().as_str_name();
+    // One text leaves a word out, two the full stop.
+    let offer = match o.r#type() {
+        Type::GrowVolume => "",
+        _ => "offer ",
+    };
+    Err(format!(
+        "{article} {name} {offer}operation must have the Offer.Operation.{field} field set{end}"
+    ))
 }

@@ -173,6 +173,9 @@ impl Leader {
             ping_timeouts: 0,
             unheard: false,
             shrunk: false,
+            operations: Default::default(),
+            providers: Default::default(),
+            in_doubt: false,
         }
     }
 

@@ -39,6 +39,7 @@ mod messages;
 pub mod metrics;
 mod offers;
 mod operation;
+mod operations;
 mod operator;
 mod partition;
 mod publish;

@@ -2,7 +2,7 @@
 
 use crate::view::{FrameworkView, View};
 use tepui_model::tasks::{TaskState, is_terminal};
-use tepui_protocol::v1::{offer::operation, scheduler};
+use tepui_protocol::v1::{OperationState, offer::operation, scheduler};
 
 /// Counters that the core keeps; gauges are computed from the view when somebody asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,83 @@ pub struct Metrics {
     pub counters: std::collections::BTreeMap<&'static str, u64>,
     /// By principal, as long as a framework has it.
     pub principals: rpds::RedBlackTreeMapSync<String, PrincipalMetrics>,
+    /// Operations by what became of them.
+    pub operations: OperationMetrics,
+}
+
+/// Operations by kind and state. Of those under way it says how many there are, of those that ended
+/// how many there were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationMetrics {
+    /// By number of the operation's type, then by number of the state.
+    counts: [[u64; 10]; 15],
+}
+
+/// Kinds that have counters of their own.
+const KINDS: [operation::Type; 8] = [
+    operation::Type::Reserve,
+    operation::Type::Unreserve,
+    operation::Type::Create,
+    operation::Type::Destroy,
+    operation::Type::GrowVolume,
+    operation::Type::ShrinkVolume,
+    operation::Type::CreateDisk,
+    operation::Type::DestroyDisk,
+];
+
+/// States that are counted.
+const STATES: [OperationState; 8] = [
+    OperationState::OperationPending,
+    OperationState::OperationRecovering,
+    OperationState::OperationUnreachable,
+    OperationState::OperationFinished,
+    OperationState::OperationFailed,
+    OperationState::OperationError,
+    OperationState::OperationDropped,
+    OperationState::OperationGoneByOperator,
+];
+
+impl OperationMetrics {
+    /// How many of a kind are, or were, in a state.
+    pub fn count(&self, kind: operation::Type, state: OperationState) -> u64 {
+        let kind = usize::try_from(kind as i32).ok();
+        let counts = kind.and_then(|kind| self.counts.get(kind));
+        let state = usize::try_from(state as i32).ok();
+        counts
+            .zip(state)
+            .and_then(|(counts, state)| counts.get(state))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Names, behind `master/operations/`, and values.
+    pub fn entries(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        let mut totals = [0; STATES.len()];
+        let name = |state: OperationState| {
+            let name = state.as_str_name().trim_start_matches("OPERATION_");
+            name.to_ascii_lowercase()
+        };
+        for kind in KINDS {
+            let prefix = kind.as_str_name().to_ascii_lowercase();
+            let mut total = 0;
+            for (state, sum) in STATES.into_iter().zip(&mut totals) {
+                let count = self.count(kind, state);
+                total += count;
+                *sum += count;
+                all.push((format!("{prefix}/{}", name(state)), count));
+            }
+            all.push((format!("{prefix}/total"), total));
+        }
+        all.push(("total".to_owned(), totals.iter().sum()));
+        all.extend(
+            STATES
+                .into_iter()
+                .zip(totals)
+                .map(|(s, sum)| (name(s), sum)),
+        );
+        all
+    }
 }
 
 /// Messages of the drivers that share a principal.
@@ -30,6 +107,7 @@ impl Default for Metrics {
         Self {
             counters: COUNTERS.iter().map(|name| (*name, 0)).collect(),
             principals: Default::default(),
+            operations: Default::default(),
         }
     }
 }
@@ -42,6 +120,23 @@ impl Metrics {
 
     pub(crate) fn increment(&mut self, name: &'static str) {
         *self.counters.entry(name).or_default() += 1;
+    }
+
+    /// So many operations more, or less, are in a state.
+    pub(crate) fn count_operation(
+        &mut self,
+        kind: operation::Type,
+        state: OperationState,
+        change: i64,
+    ) {
+        let indexes = usize::try_from(kind as i32)
+            .ok()
+            .zip(usize::try_from(state as i32).ok());
+        let count =
+            indexes.and_then(|(kind, state)| self.operations.counts.get_mut(kind)?.get_mut(state));
+        if let Some(count) = count {
+            *count = count.saturating_add_signed(change);
+        }
     }
 
     /// One more framework has this principal.
@@ -109,7 +204,6 @@ pub const COUNTERS: &[&str] = &[
     "master/messages_unregister_framework",
     "master/messages_unregister_slave",
     "master/messages_update_slave",
-    "master/operations/error",
     "master/recovery_slave_removals",
     "master/recovery_slave_removals_refused",
     "master/slave_registrations",

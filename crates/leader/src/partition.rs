@@ -134,7 +134,7 @@ impl Leader {
 
     /// The link that broke may be an old one, and the answer to a re-registration may have been
     /// lost on it. A ping says so at once, on a link that works: the follower registers again.
-    fn nudge(&mut self, id: &FollowerId) {
+    pub(crate) fn nudge(&mut self, id: &FollowerId) {
         let Some(follower) = self.state.follower_unseen(id) else {
             return;
         };

@@ -109,5 +109,7 @@ fn follower_view(follower: &Follower, roster: &Roster) -> FollowerView {
                 .collect(),
         ),
         offers: follower.offers.clone(),
+        operations: follower.operations.clone(),
+        providers: follower.providers.clone(),
     }
 }

@@ -5,8 +5,13 @@
 //! or follower that readers see are persistent maps: a snapshot of them shares their nodes.
 
 use crate::{
-    inverse::InverseEntry, metrics::FrameworkMetrics, roster::Roster, view::FrameworkView,
+    inverse::InverseEntry,
+    metrics::FrameworkMetrics,
+    operations::OperationKey,
+    roster::Roster,
+    view::{FrameworkView, Provider},
 };
+use bytes::Bytes;
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -29,6 +34,7 @@ pub(crate) struct FrameworkCapabilities {
     pub(crate) partition_aware: bool,
     pub(crate) multi_role: bool,
     pub(crate) reservation_refinement: bool,
+    pub(crate) shared_resources: bool,
 }
 
 impl From<&v1::FrameworkInfo> for FrameworkCapabilities {
@@ -43,6 +49,7 @@ impl From<&v1::FrameworkInfo> for FrameworkCapabilities {
             partition_aware: has(Type::PartitionAware),
             multi_role: has(Type::MultiRole),
             reservation_refinement: has(Type::ReservationRefinement),
+            shared_resources: has(Type::SharedResources),
         }
     }
 }
@@ -99,6 +106,10 @@ pub(crate) struct Framework {
     pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
     pub(crate) inverse_offers: RedBlackTreeMapSync<OfferId, Arc<v1::InverseOffer>>,
     pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
+    /// Its operations that are not settled; where they are.
+    pub(crate) operations: BTreeSet<OperationKey>,
+    /// The same, by the ids it gave them.
+    pub(crate) operation_ids: BTreeMap<String, OperationKey>,
     /// Of all followers together, for readers. Amounts are exact; ranges and sets that two
     /// followers have alike are one here, and gone with the first of them.
     pub(crate) used: Resources,
@@ -135,6 +146,8 @@ impl Framework {
             offers: Default::default(),
             inverse_offers: Default::default(),
             executors: HashTrieMapSync::default(),
+            operations: BTreeSet::new(),
+            operation_ids: BTreeMap::new(),
             used: Resources::new(),
             offered: Resources::new(),
             metrics: Arc::default(),
@@ -212,8 +225,10 @@ impl Framework {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FollowerCapabilities {
     pub(crate) multi_role: bool,
+    pub(crate) hierarchical_role: bool,
     pub(crate) reservation_refinement: bool,
     pub(crate) resource_provider: bool,
+    pub(crate) resize_volume: bool,
     pub(crate) task_resource_limits: bool,
     pub(crate) operation_feedback: bool,
 }
@@ -228,8 +243,10 @@ impl From<&[v1::agent_info::Capability]> for FollowerCapabilities {
         };
         Self {
             multi_role: has(Type::MultiRole),
+            hierarchical_role: has(Type::HierarchicalRole),
             reservation_refinement: has(Type::ReservationRefinement),
             resource_provider: has(Type::ResourceProvider),
+            resize_volume: has(Type::ResizeVolume),
             task_resource_limits: has(Type::TaskResourceLimits),
             operation_feedback: has(Type::AgentOperationFeedback),
         }
@@ -276,6 +293,13 @@ pub(crate) struct Follower {
     pub(crate) unheard: bool,
     /// It came back with less than it had: what runs and is offered may exceed what it has.
     pub(crate) shrunk: bool,
+    /// Operations whose end nobody has acknowledged, by the leader's names for them.
+    pub(crate) operations: RedBlackTreeMapSync<Bytes, Arc<v1::Operation>>,
+    /// Resource providers on it, by their ids.
+    pub(crate) providers: RedBlackTreeMapSync<String, Arc<Provider>>,
+    /// What operations made of its resources may not be what the leader thinks: it is asked again once
+    /// none is pending.
+    pub(crate) in_doubt: bool,
 }
 
 impl Follower {
@@ -286,11 +310,11 @@ impl Follower {
     }
 
     /// What is neither used nor offered is not said here: that is the allocator's to know.
-    fn use_resources(&mut self, framework: &FrameworkId, resources: &Resources) {
+    pub(crate) fn use_resources(&mut self, framework: &FrameworkId, resources: &Resources) {
         *self.used.entry(framework.clone()).or_default() += resources;
     }
 
-    fn release(&mut self, framework: &FrameworkId, resources: &Resources) {
+    pub(crate) fn release(&mut self, framework: &FrameworkId, resources: &Resources) {
         if let Some(used) = self.used.get_mut(framework) {
             *used = used.saturating_sub(resources);
             if used.is_empty() {
@@ -325,6 +349,8 @@ pub(crate) struct State {
     /// Followers that are not registered.
     pub(crate) roster: Roster,
     pub(crate) unreachable_tasks: BTreeMap<FollowerId, BTreeMap<FrameworkId, Vec<TaskId>>>,
+    /// Operations of frameworks that are not here: not yet after an election, or no longer.
+    pub(crate) orphans: BTreeMap<FrameworkId, BTreeSet<OperationKey>>,
     /// Changed since the view was last published.
     pub(crate) touched_frameworks: BTreeSet<FrameworkId>,
     pub(crate) touched_followers: BTreeSet<FollowerId>,
@@ -652,7 +678,12 @@ impl State {
         Some(resources)
     }
 
-    fn release(&mut self, framework: &FrameworkId, at: &FollowerId, resources: &Resources) {
+    pub(crate) fn release(
+        &mut self,
+        framework: &FrameworkId,
+        at: &FollowerId,
+        resources: &Resources,
+    ) {
         if let Some(follower) = self.follower_mut(at) {
             follower.release(framework, resources);
         }

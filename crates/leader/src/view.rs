@@ -4,9 +4,12 @@
 //! hold an `Arc<View>` for as long as they like and never hold up scheduling.
 
 use crate::metrics::{FrameworkMetrics, Metrics};
+use bytes::Bytes;
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
 use std::sync::Arc;
-use tepui_model::{ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time};
+use tepui_model::{
+    ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time, resources::Resources,
+};
 use tepui_protocol::{peer::Pid, v1};
 
 /// The cluster at one moment.
@@ -158,4 +161,19 @@ pub struct FollowerView {
     pub inverse_statuses: RedBlackTreeMapSync<FrameworkId, v1::allocator::InverseOfferStatus>,
     /// Offers out on it.
     pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    /// Operations whose end nobody has acknowledged, by the leader's names for them.
+    pub operations: RedBlackTreeMapSync<Bytes, Arc<v1::Operation>>,
+    /// Resource providers on it, by their ids.
+    pub providers: RedBlackTreeMapSync<String, Arc<Provider>>,
+}
+
+/// A resource provider on a follower.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    /// Its description, with its id.
+    pub info: v1::ResourceProviderInfo,
+    /// All it has.
+    pub total: Resources,
+    /// Changes with every change of its resources that the leader did not make.
+    pub version: v1::Uuid,
 }

@@ -28,9 +28,13 @@ impl Leader {
         let Accepted {
             framework: framework_id,
             at,
-            available,
+            role,
+            available: remaining,
+            shared,
             ..
         } = accepted;
+        // What is shared may be used once more than it was offered, by each task.
+        let available = &(remaining.non_shared() + &*shared);
         let (Some(framework), Some(follower)) =
             (self.state.framework(framework_id), self.state.follower(at))
         else {
@@ -58,10 +62,20 @@ impl Leader {
         // Command tasks have no executor here, and their follower starts one for each.
         let launch_executor = task.executor.is_none() || new_executor.is_some();
         let new_executor = new_executor.cloned();
-        let left = available
-            .checked_sub(&consumed)
-            .ok_or_else(|| "Resources are not available".to_owned())?;
-        *available = left;
+        if !available.contains(&consumed) {
+            return Err("Resources are not available".to_owned());
+        }
+        let more = consumed.shared().saturating_sub(&remaining.shared());
+        if !more.is_empty() {
+            let copy = tepui_allocator::Conversion {
+                consumed: Resources::new(),
+                converted: more,
+            };
+            self.allocator
+                .update_allocation(framework_id, at, role, &[copy])
+                .map_err(|error| error.to_string())?;
+        }
+        *remaining = remaining.saturating_sub(&consumed);
 
         if let Some(executor) = new_executor {
             self.state.insert_executor(framework_id, at, executor);

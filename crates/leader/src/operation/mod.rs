@@ -1,8 +1,6 @@
-//! What can be done with accepted offers: one file per operation.
-//!
-//! Reservations, volumes and disks come with the resource model. Until then they fail, and whoever
-//! gave the operation an id hears of it.
+//! What can be done with accepted offers: tasks are launched, and resources become others.
 
+pub(crate) mod change;
 mod launch;
 mod launch_group;
 
@@ -27,11 +25,34 @@ pub(crate) struct Accepted {
     pub(crate) at: FollowerId,
     /// The role the offers were made for.
     pub(crate) role: Arc<str>,
+    /// What was offered.
+    pub(crate) offered: Resources,
     /// What is left.
     pub(crate) available: Resources,
+    /// All shared resources, also those that tasks of this call use: more tasks may.
+    pub(crate) shared: Resources,
+    /// Volumes that have another size now, and what is left of them: not for this call.
+    pub(crate) resized: Resources,
 }
 
 impl Accepted {
+    pub(crate) fn new(
+        framework: FrameworkId,
+        at: FollowerId,
+        role: Arc<str>,
+        offered: Resources,
+    ) -> Self {
+        Self {
+            framework,
+            at,
+            role,
+            available: offered.clone(),
+            shared: offered.shared(),
+            resized: Resources::new(),
+            offered,
+        }
+    }
+
     /// Schedulers need not say for which role they use resources: the offer said it.
     fn allocate(&self, resources: &mut [v1::Resource]) {
         for resource in resources {
@@ -84,7 +105,8 @@ impl Leader {
             Level::Warning,
             format!("Dropped {name} operation of {framework}: {message}"),
         );
-        self.count("master/operations/error");
+        let (kind, state) = (operation.r#type(), v1::OperationState::OperationError);
+        Arc::make_mut(&mut self.metrics).count_operation(kind, state, 1);
         let Some(id) = operation.id.clone() else {
             return;
         };
@@ -103,12 +125,20 @@ impl Leader {
             .state
             .follower(at)
             .and_then(|follower| follower.resource_version.clone());
+        let providers = self.state.follower(at).into_iter().flat_map(|follower| {
+            let providers = follower.providers.values();
+            providers.map(|provider| internal::ResourceVersionUuid {
+                resource_provider_id: provider.info.id.clone(),
+                uuid: provider.version.clone(),
+            })
+        });
         version
             .map(|uuid| internal::ResourceVersionUuid {
                 resource_provider_id: None,
                 uuid,
             })
             .into_iter()
+            .chain(providers)
             .collect()
     }
 
@@ -119,7 +149,7 @@ impl Leader {
     }
 
     /// Counts what was done, per task or group, as the reference does.
-    fn count_operation(&mut self, framework: &FrameworkId, kind: Type) {
+    pub(crate) fn count_operation(&mut self, framework: &FrameworkId, kind: Type) {
         if let Some(framework) = self.state.framework_mut(framework) {
             framework.metrics_mut().count_operation(kind);
         }

@@ -35,6 +35,9 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
         set(name("messages_received"), counts.received as f64);
         set(name("messages_processed"), counts.processed as f64);
     }
+    for (name, count) in view.metrics.operations.entries() {
+        set(format!("master/operations/{name}"), count as f64);
+    }
     set("master/elected".into(), f64::from(u8::from(view.elected)));
     set(
         "master/uptime_secs".into(),
@@ -44,6 +47,7 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
     followers(view, &mut set);
     maintenance(view, &mut set);
     resources(view, &mut set);
+    super::quota::metrics(view, &mut all);
     let flag = view.leader.flags.get("publish_per_framework_metrics");
     if flag.is_none_or(|flag| flag != "false") {
         all.extend(of_frameworks(view));

@@ -10,6 +10,7 @@ pub(crate) mod framework;
 pub(crate) mod group;
 pub(crate) mod message;
 pub(crate) mod offer;
+pub(crate) mod operation;
 pub(crate) mod resource;
 pub(crate) mod task;
 

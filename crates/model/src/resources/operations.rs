@@ -8,6 +8,7 @@
 
 use super::{Resource, Resources, ResourcesError, upgrade};
 use crate::resources::Format;
+use std::sync::Arc;
 use tepui_protocol::v1::{
     self,
     offer::{Operation, operation::Type},
@@ -67,13 +68,96 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    fn new(consumed: Resources, converted: Resources) -> Self {
+    /// One thing for another.
+    pub fn new(consumed: Resources, converted: Resources) -> Self {
         Self {
             consumed,
             converted,
             gone: None,
         }
     }
+
+    /// The same of what a role holds.
+    pub fn allocated(mut self, role: &Arc<str>) -> Self {
+        self.consumed.allocate(role);
+        self.converted.allocate(role);
+        if let Some(gone) = &mut self.gone {
+            gone.allocation_role = Some(role.clone());
+        }
+        self
+    }
+}
+
+/// Whether what an operation does is known before it is done. Others end as only their resource
+/// provider says.
+pub fn is_speculative(operation: &Operation) -> bool {
+    !matches!(
+        operation.r#type(),
+        Type::CreateDisk | Type::DestroyDisk | Type::Launch | Type::LaunchGroup
+    )
+}
+
+/// What an operation that is not speculative keeps until it has ended.
+pub fn kept(operation: &Operation) -> Resources {
+    let source = match operation.r#type() {
+        Type::CreateDisk => operation.create_disk.as_ref().map(|create| &create.source),
+        Type::DestroyDisk => (operation.destroy_disk.as_ref()).map(|destroy| &destroy.source),
+        _ => None,
+    };
+    Resources::from_proto(source)
+}
+
+/// The resources that an operation names, other than those of tasks.
+pub fn named(operation: &Operation) -> Vec<&v1::Resource> {
+    let mut all: Vec<&v1::Resource> = Vec::new();
+    match operation.r#type() {
+        Type::Reserve => {
+            let reserve = operation.reserve.iter();
+            all.extend(reserve.flat_map(|r| r.source.iter().chain(&r.resources)));
+        }
+        Type::Unreserve => all.extend(operation.unreserve.iter().flat_map(|u| &u.resources)),
+        Type::Create => all.extend(operation.create.iter().flat_map(|create| &create.volumes)),
+        Type::Destroy => all.extend(operation.destroy.iter().flat_map(|d| &d.volumes)),
+        Type::GrowVolume => {
+            let grow = operation.grow_volume.iter();
+            all.extend(grow.flat_map(|grow| [&grow.volume, &grow.addition]));
+        }
+        Type::ShrinkVolume => all.extend(operation.shrink_volume.iter().map(|s| &s.volume)),
+        Type::CreateDisk => all.extend(operation.create_disk.iter().map(|c| &c.source)),
+        Type::DestroyDisk => all.extend(operation.destroy_disk.iter().map(|d| &d.source)),
+        Type::Launch | Type::LaunchGroup | Type::Unknown => {}
+    }
+    all
+}
+
+/// The same, to be changed.
+pub fn named_mut(operation: &mut Operation) -> Vec<&mut v1::Resource> {
+    let kind = operation.r#type();
+    let mut all: Vec<&mut v1::Resource> = Vec::new();
+    match kind {
+        Type::Reserve => {
+            let reserve = operation.reserve.iter_mut();
+            all.extend(reserve.flat_map(|r| r.source.iter_mut().chain(&mut r.resources)));
+        }
+        Type::Unreserve => {
+            all.extend((operation.unreserve.iter_mut()).flat_map(|u| &mut u.resources));
+        }
+        Type::Create => all.extend(operation.create.iter_mut().flat_map(|c| &mut c.volumes)),
+        Type::Destroy => all.extend(operation.destroy.iter_mut().flat_map(|d| &mut d.volumes)),
+        Type::GrowVolume => {
+            let grow = operation.grow_volume.iter_mut();
+            all.extend(grow.flat_map(|grow| [&mut grow.volume, &mut grow.addition]));
+        }
+        Type::ShrinkVolume => {
+            all.extend((operation.shrink_volume.iter_mut()).map(|s| &mut s.volume));
+        }
+        Type::CreateDisk => all.extend(operation.create_disk.iter_mut().map(|c| &mut c.source)),
+        Type::DestroyDisk => {
+            all.extend((operation.destroy_disk.iter_mut()).map(|d| &mut d.source));
+        }
+        Type::Launch | Type::LaunchGroup | Type::Unknown => {}
+    }
+    all
 }
 
 /// What an operation does to resources that are not allocated. Allocations in the operation are left
