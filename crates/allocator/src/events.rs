@@ -328,7 +328,7 @@ impl Allocator {
     }
 
     fn is_remote(&self, info: &FollowerInfo) -> bool {
-        matches!((&info.region, &self.options.region), (Some(theirs), Some(ours)) if theirs != ours)
+        matches!((&info.traits.region, &self.options.region), (Some(theirs), Some(ours)) if theirs != ours)
     }
 
     fn set_total(&mut self, slot: u32, total: Resources) {

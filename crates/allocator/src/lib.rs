@@ -22,6 +22,7 @@
 
 mod allocate;
 mod check;
+pub mod constraints;
 mod events;
 mod filters;
 mod inverse;
@@ -31,11 +32,12 @@ mod sorter;
 mod state;
 mod view;
 
+pub use constraints::{ConstraintError, ConstraintLimits, Constraints, Traits};
 pub use events::UnknownResources;
 pub use inverse::InverseOffer;
 pub use options::{
     Conversion, FollowerCapabilities, FollowerInfo, FrameworkCapabilities, FrameworkOptions,
-    OfferedResources, Options,
+    OfferedResources, Options, SorterKind, UnknownSorter,
 };
 pub use view::RoleView;
 

@@ -1,11 +1,39 @@
 //! What the allocator is told about itself, frameworks and followers.
 
+use crate::constraints::{ConstraintLimits, Constraints, Traits};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 use tepui_model::{FollowerId, FrameworkId, Quantities, Resources, Scalar};
+use thiserror::Error;
+
+/// How the roles, or the frameworks of a role, are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SorterKind {
+    /// `drf`: the least weighted dominant share first.
+    #[default]
+    Drf,
+    /// `random`: at random, by weight.
+    Random,
+}
+
+impl std::str::FromStr for SorterKind {
+    type Err = UnknownSorter;
+    fn from_str(text: &str) -> Result<Self, UnknownSorter> {
+        match text {
+            "drf" => Ok(Self::Drf),
+            "random" => Ok(Self::Random),
+            _ => Err(UnknownSorter(text.to_owned())),
+        }
+    }
+}
+
+/// There are `drf` and `random`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("Unsupported sorter '{0}': use 'drf' or 'random'")]
+pub struct UnknownSorter(String);
 
 /// Settings; names and defaults are those of the leader's flags (`docs/configuration/master.md`).
 #[derive(Clone, Debug)]
@@ -21,6 +49,12 @@ pub struct Options {
     pub fair_sharing_excluded_names: BTreeSet<String>,
     /// Region of the leader's `--domain`.
     pub region: Option<Arc<str>>,
+    /// `--role_sorter`.
+    pub role_sorter: SorterKind,
+    /// `--framework_sorter`.
+    pub framework_sorter: SorterKind,
+    /// `--offer_constraints_re2_max_mem` and `--offer_constraints_re2_max_program_size`, for whoever compiles constraints.
+    pub constraint_limits: ConstraintLimits,
 }
 
 impl Default for Options {
@@ -34,6 +68,9 @@ impl Default for Options {
             filter_gpu_resources: true,
             fair_sharing_excluded_names: BTreeSet::new(),
             region: None,
+            role_sorter: SorterKind::Drf,
+            framework_sorter: SorterKind::Drf,
+            constraint_limits: ConstraintLimits::default(),
         }
     }
 }
@@ -66,6 +103,8 @@ pub struct FrameworkOptions {
     pub capabilities: FrameworkCapabilities,
     /// `offer_filters`: instead of the global minimum, by role.
     pub min_allocatable_resources: BTreeMap<Arc<str>, Vec<Quantities>>,
+    /// On which followers it wants offers, by role; no entry: on all.
+    pub offer_constraints: BTreeMap<Arc<str>, Arc<Constraints>>,
 }
 
 /// What a follower can do.
@@ -93,8 +132,8 @@ pub struct FollowerInfo {
     pub total: Resources,
     /// What it can do.
     pub capabilities: FollowerCapabilities,
-    /// Region of its fault domain.
-    pub region: Option<Arc<str>>,
+    /// Host name, attributes and fault domain: for constraints, the allow-list and regions.
+    pub traits: Arc<Traits>,
 }
 
 /// Resources that now belong to a framework until it uses or returns them.

@@ -2,7 +2,7 @@
 
 use crate::Allocator;
 use std::sync::Arc;
-use tepui_model::{FollowerId, FrameworkId, Quantities, Resources};
+use tepui_model::{FollowerId, FrameworkId, Quantities, Resource, Resources, roles};
 
 /// A role as `/roles` and the metrics show it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,25 @@ impl Allocator {
         self.followers[*self.follower_index.get(follower)?]
             .held
             .get(client)
+    }
+    /// What counts against a role's quota: what is reserved for it or a role below it, used or not, and what those hold
+    /// of unreserved scalars that are not revocable.
+    pub fn quota_consumed(&self, role: &str) -> Quantities {
+        let mut consumed = Quantities::new();
+        for (_, follower) in self.followers.iter() {
+            let reserved = |r: &Resource| {
+                r.reservation_role()
+                    .is_some_and(|own| roles::is_in_subtree(own, role))
+            };
+            consumed.add_all(&follower.total.filter(reserved).quantities());
+            for (client, held) in &follower.held {
+                if roles::is_in_subtree(&self.roles[self.clients[*client].role].name, role) {
+                    let unreserved = |r: &Resource| r.is_unreserved() && !r.is_revocable();
+                    consumed.add_all(&held.filter(unreserved).quantities());
+                }
+            }
+        }
+        consumed
     }
     /// Scalars of all followers.
     pub fn totals(&self) -> &Quantities {

@@ -16,9 +16,10 @@ use std::{
 };
 use tepui_allocator::{
     FollowerCapabilities, FollowerInfo, FrameworkCapabilities, FrameworkOptions, OfferedResources,
+    Traits,
 };
 use tepui_model::{
-    FollowerId, FrameworkId, OfferId, Quantities, Scalar,
+    Attributes, FollowerId, FrameworkId, OfferId, Quantities, Scalar,
     planted::{Planted, planted},
     resources::{Format, Resources},
     roles,
@@ -329,6 +330,7 @@ pub(crate) fn allocator_options(
             .iter()
             .filter_map(|(role, filters)| Some((Arc::from(role.as_str()), minimums(filters)?)))
             .collect(),
+        offer_constraints: BTreeMap::new(),
     }
 }
 
@@ -341,7 +343,7 @@ pub(crate) fn allocator_follower(follower: &Follower) -> FollowerInfo {
             .iter()
             .any(|capability| capability.r#type() == wanted)
     };
-    let region = follower
+    let domain = follower
         .info
         .domain
         .as_ref()
@@ -352,6 +354,11 @@ pub(crate) fn allocator_follower(follower: &Follower) -> FollowerInfo {
             multi_role: has(Type::MultiRole),
             hierarchical_role: has(Type::HierarchicalRole),
         },
-        region: region.map(|domain| Arc::from(domain.region.name.as_str())),
+        traits: Arc::new(Traits {
+            hostname: Arc::from(follower.info.hostname.as_str()),
+            attributes: Arc::new(Attributes::from_proto(&follower.info.attributes)),
+            region: domain.map(|domain| Arc::from(domain.region.name.as_str())),
+            zone: domain.map(|domain| Arc::from(domain.zone.name.as_str())),
+        }),
     }
 }

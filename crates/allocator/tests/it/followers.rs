@@ -137,7 +137,7 @@ fn old_followers_are_kept_from_what_they_do_not_know() {
     let info = FollowerInfo {
         total: bag("cpus:4"),
         capabilities: old,
-        region: None,
+        ..Default::default()
     };
     cluster.allocator.add_follower(&follower_id("s"), info, &[]);
     cluster.framework("nested", &["a/b"]);
@@ -159,7 +159,10 @@ fn remote_regions_are_for_the_region_aware() {
     });
     let info = FollowerInfo {
         total: bag("cpus:4"),
-        region: Some("there".into()),
+        traits: std::sync::Arc::new(tepui_allocator::Traits {
+            region: Some("there".into()),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     cluster.allocator.add_follower(&follower_id("s"), info, &[]);
