@@ -24,6 +24,8 @@ impl Leader {
         self.check_draining();
         self.check_plan();
         self.check_inverse_offers();
+        self.check_quotas();
+        self.check_weights();
         self.allocator.check();
     }
 

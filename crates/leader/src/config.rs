@@ -54,6 +54,8 @@ pub struct Config {
     pub require_follower_domain: bool,
     /// `--roles`: the only roles frameworks may subscribe with; `None` allows all.
     pub roles: Option<BTreeSet<String>>,
+    /// `--weights` of roles; they count until the registry has some.
+    pub weights: std::collections::BTreeMap<String, f64>,
     /// Who has to prove who it is.
     pub authentication: Authentication,
     /// How processes prove it. With credentials, whoever wants to can, asked to or not.
@@ -95,6 +97,7 @@ impl Default for Config {
             root_submissions: true,
             require_follower_domain: false,
             roles: None,
+            weights: Default::default(),
             authentication: Authentication::default(),
             authenticator: Default::default(),
             rate_limits: None,

@@ -18,6 +18,8 @@
 //! | operator calls and event streams | `operator` |
 //! | followers are drained, deactivated | `drain` |
 //! | machines go down: windows, inverse offers | `maintenance`, `inverse` |
+//! | what roles are promised, may have and weigh | `quota`, `weights` |
+//! | operators reserve resources, make volumes | `resources` |
 //!
 //! What is deliberately absent: reservations, volumes, quota and weights. Who asks for one of them
 //! is told so by name.
@@ -43,11 +45,13 @@ mod operations;
 mod operator;
 mod partition;
 mod publish;
+mod quota;
 pub mod read;
 mod reconcile;
 mod recovery;
 pub mod removal;
 mod reregister;
+mod resources;
 mod roster;
 mod state;
 mod status;
@@ -55,6 +59,7 @@ mod subscribe;
 mod timers;
 pub mod validate;
 pub mod view;
+mod weights;
 
 pub use config::Config;
 pub use io::{
@@ -114,6 +119,8 @@ pub struct Leader {
     removals: Removals,
     draining: Draining,
     plan: Plan,
+    quotas: quota::Quotas,
+    weights: weights::Weights,
     metrics: Arc<Metrics>,
     published: publish::Published,
     /// The registry has heard of this leader.
@@ -141,7 +148,7 @@ impl Leader {
         let rng = rng.child();
         let mut leader = Self {
             limits: Limits::new(config.rate_limits.as_ref()),
-            published: publish::Published::new(facts.clone(), now),
+            published: publish::Published::new(facts.clone(), now, &config),
             config,
             facts,
             rng,
@@ -155,6 +162,8 @@ impl Leader {
             removals: Removals::default(),
             draining: Draining::default(),
             plan: Plan::default(),
+            quotas: quota::Quotas::default(),
+            weights: weights::Weights::default(),
             metrics: Arc::default(),
             announced: false,
             next_framework: 0,
@@ -166,6 +175,8 @@ impl Leader {
         leader.recover(registry);
         leader.recover_draining(registry);
         leader.recover_plan(registry);
+        leader.recover_quotas(registry);
+        leader.recover_weights(registry);
         leader
     }
 
@@ -181,6 +192,7 @@ impl Leader {
             self.announced = true;
             let info = Box::new(self.facts.info.clone());
             self.out.push(Effect::Persist(RegistryChange::Leader(info)));
+            self.record_given_weights();
         }
         match input {
             Input::Tick => self.tick(),
@@ -203,8 +215,8 @@ impl Leader {
                 request,
                 call,
                 via,
-                principal: _,
-            } => self.operator(request, *call, via),
+                principal,
+            } => self.operator(request, *call, via, principal.as_deref()),
             Input::OperatorSubscribe {
                 request,
                 stream,

@@ -4,7 +4,7 @@
 //! answers them from the view.
 
 use crate::{
-    Effect, Leader, Level, Reply, Via, config::HEARTBEAT_INTERVAL, roster::time_info,
+    Effect, Leader, Level, Reply, Via, config::HEARTBEAT_INTERVAL, resources, roster::time_info,
     state::Framework, timers::Timer, validate,
 };
 use std::sync::Arc;
@@ -20,12 +20,20 @@ use tepui_protocol::v1::{
 };
 
 impl Leader {
-    pub(crate) fn operator(&mut self, request: RequestId, call: master::Call, via: Via) {
-        if let Err(error) = validate::call::operator(&call) {
-            let message = match via {
-                Via::V1 => format!("Failed to validate master::Call: {error}"),
-                Via::Endpoint => error,
-            };
+    pub(crate) fn operator(
+        &mut self,
+        request: RequestId,
+        call: master::Call,
+        via: Via,
+        principal: Option<&str>,
+    ) {
+        let checked = match via {
+            Via::V1 => validate::call::operator(&call)
+                .map_err(|error| format!("Failed to validate master::Call: {error}")),
+            // Endpoints look at resources only once they know where they are to be.
+            Via::Endpoint => validate::call::carries_its_part(&call).map_err(str::to_owned),
+        };
+        if let Err(message) = checked {
             return self.refuse(request, 400, message);
         }
         match call.r#type() {
@@ -72,8 +80,39 @@ impl Leader {
                 let reply = self.operator_machines_up(&part.machines);
                 self.reply(request, reply);
             }
+            Type::UpdateWeights => {
+                let part = call.update_weights.unwrap_or_default();
+                let reply = self.operator_weights(&part.weight_infos);
+                self.reply(request, reply);
+            }
+            Type::UpdateQuota => {
+                let part = call.update_quota.unwrap_or_default();
+                let reply = self.operator_update_quota(&part);
+                self.reply(request, reply);
+            }
+            Type::SetQuota => {
+                let part = call.set_quota.unwrap_or_default();
+                let reply = self.operator_set_quota(&part.quota_request);
+                self.reply(request, reply);
+            }
+            Type::RemoveQuota => {
+                let part = call.remove_quota.unwrap_or_default();
+                let reply = self.operator_remove_quota(&part.role, via);
+                self.reply(request, reply);
+            }
+            Type::ReserveResources
+            | Type::UnreserveResources
+            | Type::CreateVolumes
+            | Type::DestroyVolumes
+            | Type::GrowVolume
+            | Type::ShrinkVolume => {
+                let reply = match resources::asked(&call) {
+                    Some((at, operation)) => self.operator_resources(&at, operation, principal),
+                    None => Reply::Ok,
+                };
+                self.reply(request, reply);
+            }
             other => {
-                // Quota, weights, reservations and volumes come later.
                 let name = other.as_str_name();
                 self.notice(
                     Level::Warning,

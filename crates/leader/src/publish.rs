@@ -4,7 +4,7 @@
 //! costs a handful of reference counts, however many tasks it has.
 
 use crate::{
-    Leader, LeaderFacts,
+    Config, Leader, LeaderFacts,
     roster::Roster,
     state::{Follower, Framework},
     view::{FollowerView, FrameworkView, View},
@@ -19,8 +19,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn new(leader: Arc<LeaderFacts>, at: Time) -> Self {
-        let view = View::empty(leader, at);
+    pub(crate) fn new(leader: Arc<LeaderFacts>, at: Time, config: &Config) -> Self {
+        let view = View {
+            only_roles: config.roles.clone().map(Arc::new),
+            ..View::empty(leader, at)
+        };
         Self { view }
     }
 }
@@ -54,6 +57,8 @@ impl Leader {
         view.unreachable_followers = self.state.roster.unreachable.snapshot();
         view.schedule = self.plan.schedule.clone();
         view.machines = self.plan.machines.clone();
+        view.quotas = self.quotas.by_role.clone();
+        view.weights = self.weights.clone();
         view.metrics = self.metrics.clone();
         Arc::new(view.clone())
     }

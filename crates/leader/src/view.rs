@@ -33,6 +33,12 @@ pub struct View {
     pub schedule: Arc<v1::maintenance::Schedule>,
     /// Its machines, draining or down.
     pub machines: RedBlackTreeMapSync<crate::maintenance::Machine, Arc<v1::MachineInfo>>,
+    /// Quotas by role.
+    pub quotas: RedBlackTreeMapSync<String, Arc<v1::quota::QuotaConfig>>,
+    /// Weights that were set, by role; others weigh 1.
+    pub weights: RedBlackTreeMapSync<String, f64>,
+    /// `--roles`: the only ones there are, besides `*`.
+    pub only_roles: Option<Arc<std::collections::BTreeSet<String>>>,
     /// Did not answer in time; when.
     pub unreachable_followers: RedBlackTreeMapSync<FollowerId, Time>,
     /// Counters and gauges.
@@ -52,6 +58,9 @@ impl View {
             recovered_followers: Default::default(),
             schedule: Arc::default(),
             machines: Default::default(),
+            quotas: Default::default(),
+            weights: Default::default(),
+            only_roles: None,
             unreachable_followers: Default::default(),
             metrics: Arc::default(),
         }

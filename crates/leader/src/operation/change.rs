@@ -26,7 +26,7 @@ pub(crate) fn held(conversions: &[Conversion]) -> Vec<Held> {
 }
 
 /// As the reference names a follower in its texts.
-fn place(follower: &Follower) -> String {
+pub(crate) fn place(follower: &Follower) -> String {
     format!(
         "{} at {} ({})",
         follower.id, follower.pid, follower.info.hostname
@@ -136,7 +136,7 @@ impl Leader {
     }
 
     /// Other offers must not hold a volume that goes.
-    fn rescind_volumes(&mut self, at: &FollowerId, operation: &Operation) {
+    pub(crate) fn rescind_volumes(&mut self, at: &FollowerId, operation: &Operation) {
         let volumes = Resources::from_proto(operations::named(operation)).unallocated();
         let offers: Vec<OfferId> = self
             .state

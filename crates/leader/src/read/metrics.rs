@@ -3,11 +3,11 @@
 //! Gauges cost a walk over the view, paid by the one who asks and never by the core.
 
 use crate::{
-    metrics::of_frameworks,
+    metrics::{TasksByState, of_frameworks},
     view::{FollowerView, View},
 };
 use std::collections::BTreeMap;
-use tepui_model::{Resources, Scalar, documents::allocation_role, tasks};
+use tepui_model::{Resources, Scalar, documents::allocation_role, tasks::metric_name};
 use tepui_protocol::v1::{self, TaskState};
 
 /// Living states that are gauges under `master/tasks_…`.
@@ -43,34 +43,25 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
         "master/uptime_secs".into(),
         (now_seconds - view.leader.started.seconds()).max(0.0),
     );
-    frameworks(view, &mut set);
+    let tasks = TasksByState::of_frameworks(view);
+    frameworks(view, &tasks, &mut set);
     followers(view, &mut set);
     maintenance(view, &mut set);
     resources(view, &mut set);
     super::quota::metrics(view, &mut all);
     let flag = view.leader.flags.get("publish_per_framework_metrics");
     if flag.is_none_or(|flag| flag != "false") {
-        all.extend(of_frameworks(view));
+        all.extend(of_frameworks(view, &tasks));
     }
     all
 }
 
-fn frameworks(view: &View, set: &mut impl FnMut(String, f64)) {
+fn frameworks(view: &View, tasks: &[TasksByState], set: &mut impl FnMut(String, f64)) {
     let (mut active, mut connected, mut offers) = (0, 0, 0);
-    let mut by_state = [0usize; LIVING.len()];
     for framework in view.frameworks.values() {
         active += usize::from(framework.active);
         connected += usize::from(framework.connected);
         offers += framework.offers.size();
-        for task in framework
-            .tasks
-            .values()
-            .chain(framework.unreachable_tasks.values())
-        {
-            if let Some(index) = LIVING.iter().position(|state| *state == task.state()) {
-                by_state[index] += 1;
-            }
-        }
     }
     let all = view.frameworks.size();
     set("master/frameworks_active".into(), active as f64);
@@ -81,11 +72,12 @@ fn frameworks(view: &View, set: &mut impl FnMut(String, f64)) {
         (all - connected) as f64,
     );
     set("master/outstanding_offers".into(), offers as f64);
-    for (state, count) in LIVING.iter().zip(by_state) {
+    for state in LIVING {
+        let count: usize = tasks.iter().map(|counts| counts.in_state(state)).sum();
         set(
             format!(
                 "master/tasks_{}",
-                tasks::metric_name(*state).trim_start_matches("task_")
+                metric_name(state).trim_start_matches("task_")
             ),
             count as f64,
         );
@@ -151,36 +143,49 @@ fn maintenance(view: &View, set: &mut impl FnMut(String, f64)) {
     );
 }
 
-/// Sums one scalar over resources that are revocable, or are not.
-fn sum<'a>(
-    resources: impl Iterator<Item = &'a v1::Resource>,
-    name: &str,
-    revocable: bool,
-) -> Scalar {
-    resources
-        .filter(|resource| resource.name == name && resource.revocable.is_some() == revocable)
-        .filter_map(|resource| resource.scalar.as_ref())
-        .map(Scalar::from)
-        .sum()
+/// Scalars by name.
+type Amounts<'a> = BTreeMap<&'a str, Scalar>;
+
+/// Adds up scalars, those that are revocable apart.
+#[derive(Default)]
+struct Sums<'a> {
+    firm: Amounts<'a>,
+    revocable: Amounts<'a>,
 }
 
+impl<'a> Sums<'a> {
+    fn add(&mut self, resources: impl IntoIterator<Item = &'a v1::Resource>) {
+        for resource in resources {
+            let Some(scalar) = &resource.scalar else {
+                continue;
+            };
+            let sums = match resource.revocable {
+                None => &mut self.firm,
+                Some(_) => &mut self.revocable,
+            };
+            *sums.entry(&resource.name).or_default() += Scalar::from(scalar);
+        }
+    }
+}
+
+fn amount(of: &Amounts<'_>, name: &str) -> Scalar {
+    of.get(name).copied().unwrap_or_default()
+}
+
+/// One walk over the followers, for all names together.
 fn resources(view: &View, set: &mut impl FnMut(String, f64)) {
+    let (mut total, mut used, mut offered) = (Sums::default(), Sums::default(), Sums::default());
+    for follower in view.followers.values() {
+        total.add(follower.total.iter());
+        used.add(follower.used.values().flatten());
+        offered.add(follower.offered.iter());
+    }
     for name in ["cpus", "mem", "disk", "gpus"] {
-        for (infix, revocable) in [("", false), ("revocable_", true)] {
-            let total = view
-                .followers
-                .values()
-                .map(|f| sum(f.total.iter(), name, revocable))
-                .sum::<Scalar>()
-                .to_f64();
-            let used =
-                |f: &crate::view::FollowerView| sum(f.used.values().flatten(), name, revocable);
-            let used = view
-                .followers
-                .values()
-                .map(|f| used(f))
-                .sum::<Scalar>()
-                .to_f64();
+        for (infix, total, used) in [
+            ("", &total.firm, &used.firm),
+            ("revocable_", &total.revocable, &used.revocable),
+        ] {
+            let (total, used) = (amount(total, name).to_f64(), amount(used, name).to_f64());
             set(format!("master/{name}_{infix}total"), total);
             set(format!("master/{name}_{infix}used"), used);
             set(
@@ -189,26 +194,18 @@ fn resources(view: &View, set: &mut impl FnMut(String, f64)) {
             );
         }
         if name != "gpus" {
-            let offered = |f: &crate::view::FollowerView| sum(f.offered.iter(), name, false);
-            let used = |f: &crate::view::FollowerView| sum(f.used.values().flatten(), name, false);
-            let held: Scalar = view.followers.values().map(|f| offered(f) + used(f)).sum();
-            let total: Scalar = view
-                .followers
-                .values()
-                .map(|f| sum(f.total.iter(), name, false))
-                .sum();
+            let held = amount(&offered.firm, name) + amount(&used.firm, name);
             set(
                 format!("allocator/mesos/resources/{name}/offered_or_allocated"),
                 held.to_f64(),
             );
             set(
                 format!("allocator/mesos/resources/{name}/total"),
-                total.to_f64(),
+                amount(&total.firm, name).to_f64(),
             );
         }
     }
-    let total =
-        Resources::from_proto(view.followers.values().flat_map(|f| f.total.iter())).quantities();
+    let total = |name: &str| amount(&total.firm, name) + amount(&total.revocable, name);
     let mut by_role: BTreeMap<String, Vec<v1::Resource>> = BTreeMap::new();
     for framework in view.frameworks.values() {
         for resource in framework.used.iter().chain(framework.offered.iter()) {
@@ -220,7 +217,7 @@ fn resources(view: &View, set: &mut impl FnMut(String, f64)) {
         let held = Resources::from_proto(&held).quantities();
         let share = held
             .iter()
-            .map(|(name, scalar)| (scalar.to_f64(), total.amount(name.as_str()).to_f64()))
+            .map(|(name, scalar)| (scalar.to_f64(), total(name.as_str()).to_f64()))
             .filter(|(_, total)| *total > 0.0)
             .map(|(held, total)| held / total)
             .fold(0.0, f64::max);

@@ -7,6 +7,7 @@
 mod documents;
 mod metrics;
 mod operator;
+mod quota;
 mod roles;
 mod summary;
 mod tasks;
@@ -37,10 +38,8 @@ pub fn endpoint(view: &View, name: &str, query: &Query) -> Option<String> {
         "tasks" => to_text(&tasks::Tasks::of(view, query)),
         "roles" => to_text(&roles::Roles::of(view)),
         "flags" => to_text(&documents::FlagsDocument(&view.leader.flags)),
-        // Quota and weights come with the resource model; until then there is none of either, which
-        // is what the reference shows for that.
-        "quota" => "{}".to_owned(),
-        "weights" => "[]".to_owned(),
+        "quota" => to_text(&Proto(&quota::status(view))),
+        "weights" => to_text(&quota::Weights(view)),
         "maintenance/schedule" => to_text(&Proto(&*view.schedule)),
         "maintenance/status" => to_text(&Proto(&operator::maintenance_status(view))),
         _ => return None,

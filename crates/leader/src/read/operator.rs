@@ -10,7 +10,6 @@ use tepui_model::{Time, documents::allocation_role};
 use tepui_protocol::v1::{
     self, TimeInfo, maintenance,
     master::{Call, Response, call, response},
-    quota,
 };
 
 /// The answer to a call that only reads the view; `None` for any other call.
@@ -47,12 +46,15 @@ pub fn operator(view: &View, call: &Call) -> Option<Response> {
                 roles: Roles::of(view).to_proto(),
             })
         }
-        // Operations, weights and quota come with the resource model: there are none.
         Type::GetOperations => answer.get_operations = Some(response::GetOperations::default()),
-        Type::GetWeights => answer.get_weights = Some(response::GetWeights::default()),
+        Type::GetWeights => {
+            answer.get_weights = Some(response::GetWeights {
+                weight_infos: super::quota::weights(view),
+            });
+        }
         Type::GetQuota => {
             answer.get_quota = Some(response::GetQuota {
-                status: quota::QuotaStatus::default(),
+                status: super::quota::status(view),
             });
         }
         Type::GetMaintenanceSchedule => {

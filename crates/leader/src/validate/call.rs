@@ -115,7 +115,8 @@ pub fn operator(call: &master::Call) -> Result<(), String> {
     })
 }
 
-fn carries_its_part(call: &master::Call) -> Result<(), &'static str> {
+/// Whether it carries what its type promises.
+pub(crate) fn carries_its_part(call: &master::Call) -> Result<(), &'static str> {
     use master::call::Type;
     // An unknown type reads like none, as it does in the reference.
     if call

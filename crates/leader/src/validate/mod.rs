@@ -11,6 +11,7 @@ pub(crate) mod group;
 pub(crate) mod message;
 pub(crate) mod offer;
 pub(crate) mod operation;
+pub(crate) mod quota;
 pub(crate) mod resource;
 pub(crate) mod task;
 
