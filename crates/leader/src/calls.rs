@@ -117,13 +117,8 @@ impl Leader {
             Type::Shutdown => self.shutdown_executor(framework, call.shutdown.unwrap_or_default()),
             Type::Acknowledge => self.acknowledge(framework, call.acknowledge.unwrap_or_default()),
             Type::AcknowledgeOperationStatus => {
-                // There are no operations yet, hence no update of one to acknowledge.
-                self.count("master/messages_operation_status_update_acknowledgement");
-                self.count("master/invalid_operation_status_update_acknowledgements");
-                self.notice(
-                    Level::Warning,
-                    format!("{framework} acknowledged the update of an unknown operation"),
-                );
+                let call = call.acknowledge_operation_status.unwrap_or_default();
+                self.acknowledge_operation(framework, call);
             }
             Type::Reconcile => self.reconcile(framework, &call.reconcile.unwrap_or_default().tasks),
             Type::ReconcileOperations => {

@@ -1,13 +1,16 @@
 //! The invariants of the tables, said twice: what is kept is compared with what is counted.
 
 use crate::{
-    Leader,
+    Leader, operations,
     removal::Fault,
     state::{State, holds_resources},
     timers::Timer,
 };
 use std::{collections::BTreeMap, sync::Arc};
-use tepui_model::{ExecutorId, FollowerId, FrameworkId, TaskId, resources::Resources};
+use tepui_model::{
+    ExecutorId, FollowerId, FrameworkId, TaskId,
+    resources::{Resource, Resources},
+};
 
 impl Leader {
     /// Panics if an invariant is broken. Simulations and tests call it after every step; it looks
@@ -16,6 +19,8 @@ impl Leader {
         check_frameworks(&self.state);
         check_followers(&self.state);
         check_offers(&self.state);
+        check_operations(&self.state);
+        self.check_totals();
         self.check_timers();
         self.check_roster();
         self.removals.check();
@@ -64,6 +69,27 @@ impl Leader {
                     );
                 }
             }
+        }
+    }
+
+    /// The allocator gives out what there is, and operations neither make nor lose any of it.
+    fn check_totals(&self) {
+        for follower in self.state.followers() {
+            let at = &follower.id;
+            assert_eq!(
+                self.allocator.total(at),
+                Some(&follower.total),
+                "the allocator knows what {at} has"
+            );
+            let own = follower
+                .total
+                .filter(|r| !r.is_revocable() && r.provider_id().is_none());
+            let said = Resources::from_proto(&follower.info.resources);
+            assert_eq!(
+                own.quantities(),
+                said.non_revocable().quantities(),
+                "{at} has what it registered with, in whatever form"
+            );
         }
     }
 
@@ -213,6 +239,12 @@ fn check_frameworks(state: &State) {
             );
             used += Resources::from_proto(&executor.resources);
         }
+        for key in &framework.operations {
+            let operation = state
+                .operation(key)
+                .unwrap_or_else(|| panic!("{id} has an operation on {}, which has none", key.0));
+            used += operations::kept(operation);
+        }
         // Ports of two followers are one range here: only amounts add up across followers.
         assert_eq!(
             framework.used.scalars(),
@@ -288,6 +320,13 @@ fn check_followers(state: &State) {
                     Resources::from_proto(&executor.resources);
             }
         }
+        for operation in follower.operations.values() {
+            let framework = operation.framework_id.as_ref().map(FrameworkId::from);
+            let framework = framework.filter(|id| state.framework(id).is_some());
+            if let Some(framework) = framework {
+                *used.entry(framework).or_default() += operations::kept(operation);
+            }
+        }
         let scalars = |all: &BTreeMap<FrameworkId, Resources>| {
             let mut all: BTreeMap<FrameworkId, Resources> = all
                 .iter()
@@ -308,11 +347,54 @@ fn check_followers(state: &State) {
             assert_eq!(follower.used, used, "{at} counts ports while they fit");
             let taken =
                 (follower.used.values().sum::<Resources>() + &follower.offered).unallocated();
+            // Several may have what is shared.
+            let taken: Resources = taken.iter().map(Resource::once).collect();
             assert!(
                 follower.total.contains(&taken),
                 "{at} has {}, of which {taken} is taken",
                 follower.total
             );
+        }
+    }
+}
+
+fn check_operations(state: &State) {
+    for follower in state.followers() {
+        for (uuid, operation) in follower.operations.iter() {
+            assert_eq!(
+                *uuid, operation.uuid.value,
+                "operations lie under their ids"
+            );
+            let key = (follower.id.clone(), uuid.clone());
+            let Some(id) = operation.framework_id.as_ref().map(FrameworkId::from) else {
+                continue;
+            };
+            let owner = state.framework(&id);
+            let held = owner.is_some_and(|framework| framework.operations.contains(&key));
+            assert_eq!(
+                (held, state.is_orphan(&key)),
+                (owner.is_some(), owner.is_none()),
+                "an operation belongs to its framework, or is an orphan"
+            );
+        }
+    }
+    for framework in state.frameworks() {
+        for (name, key) in &framework.operation_ids {
+            assert!(
+                framework.operations.contains(key),
+                "{name} names an operation of {}",
+                framework.id
+            );
+            let operation = state.operation(key);
+            let id = operation.and_then(|operation| operation.info.id.as_ref());
+            assert_eq!(id.map(|id| &id.value), Some(name));
+        }
+    }
+    for (id, orphans) in &state.orphans {
+        assert!(state.framework(id).is_none(), "{id} has no orphans");
+        assert!(!orphans.is_empty(), "nothing is kept of {id}");
+        for key in orphans {
+            assert!(state.operation(key).is_some(), "orphans are somewhere");
         }
     }
 }

@@ -194,7 +194,7 @@ impl Leader {
             let empty = self
                 .state
                 .follower(&id)
-                .is_some_and(|follower| follower.tasks.is_empty());
+                .is_some_and(|follower| follower.tasks.is_empty() && follower.operations.is_empty());
             if empty && is_draining(&self.state.roster, &id) {
                 self.drained(&id);
             }

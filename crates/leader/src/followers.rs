@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 use tepui_model::{
-    FollowerId, FrameworkId, OfferId,
+    FollowerId, FrameworkId,
     resources::{Resources, upgrade},
 };
 use tepui_protocol::{internal, peer::Pid, v1};
@@ -222,57 +222,6 @@ impl Leader {
                 message: Some(why.to_owned()),
             },
         );
-    }
-
-    /// `UpdateSlaveMessage`: revocable resources came or went; a new version of what it has.
-    /// Resource providers and operations come with the resource model.
-    pub(crate) fn update_follower(
-        &mut self,
-        from: &Pid,
-        mut message: internal::UpdateSlaveMessage,
-    ) {
-        self.count("master/messages_update_slave");
-        let id = FollowerId::from(&message.slave_id);
-        if self.follower_saying(from, &message.slave_id).is_none() {
-            return self.ignore(format!(
-                "Ignored an update of the follower {id} from {from}, which is not known as it"
-            ));
-        }
-        if let Err(error) = validate::message::update_follower(&message) {
-            return self.ignore(format!("Dropped an update of the follower {id}: {error}"));
-        }
-        self.may_be_drained(&id);
-        let Some(follower) = self.state.follower_mut(&id) else {
-            return;
-        };
-        follower.unheard = false;
-        if let Some(version) = message.resource_version_uuid {
-            follower.resource_version = Some(version);
-        }
-        if message.update_oversubscribed_resources == Some(false) {
-            return;
-        }
-        message.oversubscribed_resources.iter_mut().for_each(own);
-        let total = follower.total.non_revocable()
-            + &Resources::from_proto(&message.oversubscribed_resources).revocable();
-        if total == follower.total {
-            return;
-        }
-        follower.shrunk |= !total.contains(&follower.total);
-        follower.total = total.clone();
-        let out: Vec<OfferId> = follower.offers.keys().cloned().collect();
-        let revocable = out.into_iter().filter(|offer| {
-            let resources = self
-                .state
-                .offer(offer)
-                .map(|entry| entry.resources.revocable());
-            resources.is_some_and(|resources| !resources.is_empty())
-        });
-        let revocable: Vec<OfferId> = revocable.collect();
-        for offer in revocable {
-            self.rescind_offer(&offer);
-        }
-        self.allocator.update_follower_total(&id, total);
     }
 }
 

@@ -24,12 +24,18 @@ impl Leader {
     /// Puts a framework into every table. It must not be there yet.
     pub(crate) fn add_framework(&mut self, framework: Framework) {
         let options = allocator_options(&framework.info, &framework.suppressed);
+        let id = framework.id.clone();
         self.allocator
-            .add_framework(&framework.id, options, framework.active);
+            .add_framework(&id, options, framework.active);
         if let Some(principal) = &framework.info.principal {
             Arc::make_mut(&mut self.metrics).enter(principal);
         }
         self.state.insert_framework(framework);
+        for at in self.state.adopt_orphans(&id) {
+            // What its operations keep is its own again.
+            self.rescind_offers_where(&at, |_| true);
+            self.allocate_to_known(&at);
+        }
     }
 
     /// A framework is known from others than its own subscription here.
@@ -176,6 +182,9 @@ impl Leader {
         self.allocator.remove_framework(id);
         self.forget_inverse_statuses_of(id);
         if let Some(framework) = self.state.remove_framework(id) {
+            for at in self.state.orphan_operations(&framework.operations) {
+                self.tell_total(&at);
+            }
             if let Some(principal) = &framework.info.principal {
                 Arc::make_mut(&mut self.metrics).leave(principal);
             }

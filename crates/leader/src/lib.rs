@@ -11,10 +11,10 @@
 //! | a framework goes, comes back too late, is torn down | `frameworks` |
 //! | drivers that say too much | `limits` |
 //! | who is who: CRAM-MD5 exchanges | `authentication` |
-//! | followers register; come back | `followers`; `reregister` |
+//! | followers register; come back; say more | `followers`; `reregister`; `update` |
 //! | a new leader: what the registry knows, who is awaited | `recovery`, `roster` |
 //! | followers go: pings, broken links, removal, gone | `partition`, at a rate: `removal` |
-//! | status updates and acknowledgements | `status` |
+//! | status updates and acknowledgements; those of operations | `status`; `operations`, `feedback` |
 //! | operator calls and event streams | `operator` |
 //! | followers are drained, deactivated | `drain` |
 //! | machines go down: windows, inverse offers | `maintenance`, `inverse` |
@@ -31,6 +31,7 @@ mod check;
 pub mod config;
 mod drain;
 mod driver;
+mod feedback;
 mod followers;
 mod frameworks;
 mod inverse;
@@ -57,6 +58,7 @@ mod state;
 mod status;
 mod subscribe;
 mod timers;
+mod update;
 pub mod validate;
 pub mod view;
 mod weights;

@@ -25,7 +25,7 @@ pub struct OperationMetrics {
 }
 
 /// Kinds that have counters of their own.
-const KINDS: [operation::Type; 8] = [
+const OPERATION_KINDS: [operation::Type; 8] = [
     operation::Type::Reserve,
     operation::Type::Unreserve,
     operation::Type::Create,
@@ -37,7 +37,7 @@ const KINDS: [operation::Type; 8] = [
 ];
 
 /// States that are counted.
-const STATES: [OperationState; 8] = [
+const OPERATION_STATES: [OperationState; 8] = [
     OperationState::OperationPending,
     OperationState::OperationRecovering,
     OperationState::OperationUnreachable,
@@ -64,15 +64,15 @@ impl OperationMetrics {
     /// Names, behind `master/operations/`, and values.
     pub fn entries(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();
-        let mut totals = [0; STATES.len()];
+        let mut totals = [0; OPERATION_STATES.len()];
         let name = |state: OperationState| {
             let name = state.as_str_name().trim_start_matches("OPERATION_");
             name.to_ascii_lowercase()
         };
-        for kind in KINDS {
+        for kind in OPERATION_KINDS {
             let prefix = kind.as_str_name().to_ascii_lowercase();
             let mut total = 0;
-            for (state, sum) in STATES.into_iter().zip(&mut totals) {
+            for (state, sum) in OPERATION_STATES.into_iter().zip(&mut totals) {
                 let count = self.count(kind, state);
                 total += count;
                 *sum += count;
@@ -82,7 +82,7 @@ impl OperationMetrics {
         }
         all.push(("total".to_owned(), totals.iter().sum()));
         all.extend(
-            STATES
+            OPERATION_STATES
                 .into_iter()
                 .zip(totals)
                 .map(|(s, sum)| (name(s), sum)),

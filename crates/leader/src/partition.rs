@@ -19,7 +19,7 @@ use tepui_protocol::{
     internal::{self, registry},
     peer::Pid,
     v1::{
-        self,
+        self, OperationState,
         scheduler::{self, event},
         task_status::Reason,
     },
@@ -301,6 +301,7 @@ impl Leader {
         let frameworks: Vec<FrameworkId> = follower.executors.keys().cloned().collect();
         let offers: Vec<OfferId> = follower.offers.keys().cloned().collect();
         self.allocator.deactivate_follower(id);
+        self.leave_operations(id, end.of_operations());
         for (framework, task) in tasks {
             let aware = self
                 .state
@@ -464,6 +465,15 @@ impl End {
                 false,
             ),
             Self::Gone | Self::Removed => (TaskState::TaskLost, Reason::AgentRemoved, false),
+        }
+    }
+    /// What its frameworks hear of its operations.
+    fn of_operations(&self) -> Option<(OperationState, &'static str)> {
+        use OperationState as S;
+        match self {
+            Self::Unreachable(_) => Some((S::OperationUnreachable, "Agent was marked unreachable")),
+            Self::Gone => Some((S::OperationGoneByOperator, "Agent has been marked gone")),
+            Self::Removed => None,
         }
     }
     fn since(&self) -> Option<v1::TimeInfo> {

@@ -12,6 +12,7 @@ use crate::{
     authentication::Waiting,
     followers::{Registration, own, total_of},
     offers::allocator_follower,
+    operations::is_pending,
     removal::Fault,
     state::roles_of,
     status::{Cause, Update, reported_state},
@@ -27,7 +28,7 @@ use std::{
 use tepui_model::{
     ExecutorId, FollowerId, FrameworkId, TaskId,
     planted::{Planted, planted},
-    resources::{Resources, upgrade},
+    resources::{Resource, Resources, operations, upgrade},
     tasks::is_terminal,
 };
 use tepui_protocol::{
@@ -160,7 +161,14 @@ impl Leader {
         let Some(follower) = self.state.follower_mut(id) else {
             return;
         };
-        let total = total + &follower.total.revocable();
+        // Its providers, and what it has besides, come with its next message.
+        let more = |r: &Resource| r.is_revocable() || r.provider_id().is_some();
+        let total = total + &follower.total.filter(more);
+        // It may have said this before it heard of what is pending.
+        let speculates = |operation: &Arc<v1::Operation>| {
+            is_pending(operation) && operations::is_speculative(&operation.info)
+        };
+        follower.in_doubt = follower.operations.values().any(speculates);
         follower.shrunk |= !total.contains(&follower.total);
         follower.total = total;
         let attributes_changed = follower.info.attributes != message.slave.attributes;
@@ -172,6 +180,19 @@ impl Leader {
         follower.reregistered = Some(now);
         let info = allocator_follower(follower);
         self.allocator.update_follower(id, info, attributes_changed);
+        self.rescind_impossible(id);
+    }
+
+    /// What is no longer there cannot be offered.
+    fn rescind_impossible(&mut self, id: &FollowerId) {
+        let Some(follower) = self.state.follower(id) else {
+            return;
+        };
+        let total = follower.total.clone();
+        self.rescind_offers_where(id, |offered| {
+            let offered = offered.clone().unallocated();
+            !offered.iter().all(|one| total.contains_one(&one.once()))
+        });
     }
 
     /// Two pictures of what runs there, the leader's and its own, become one.

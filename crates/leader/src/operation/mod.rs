@@ -4,7 +4,7 @@ pub(crate) mod change;
 mod launch;
 mod launch_group;
 
-use crate::{Leader, Level, reconcile::operation_update};
+use crate::{Leader, Level, feedback::operation_update};
 use std::sync::Arc;
 use tepui_model::{
     FollowerId, FrameworkId,

@@ -46,7 +46,13 @@ pub fn operator(view: &View, call: &Call) -> Option<Response> {
                 roles: Roles::of(view).to_proto(),
             })
         }
-        Type::GetOperations => answer.get_operations = Some(response::GetOperations::default()),
+        Type::GetOperations => {
+            let followers = view.followers.values();
+            let all = followers.flat_map(|f| f.operations.values());
+            answer.get_operations = Some(response::GetOperations {
+                operations: all.map(|operation| (**operation).clone()).collect(),
+            });
+        }
         Type::GetWeights => {
             answer.get_weights = Some(response::GetWeights {
                 weight_infos: super::quota::weights(view),
@@ -224,6 +230,11 @@ pub(crate) fn follower(follower: &FollowerView) -> response::get_agents::Agent {
         allocated_resources: endpoint_format(&used),
         offered_resources: endpoint_format(follower.offered.iter()),
         capabilities: (*follower.capabilities).clone(),
-        ..Default::default()
+        resource_providers: (follower.providers.values())
+            .map(|provider| response::get_agents::agent::ResourceProvider {
+                resource_provider_info: provider.info.clone(),
+                total_resources: endpoint_format(&provider.total.to_proto()),
+            })
+            .collect(),
     }
 }

@@ -1,8 +1,12 @@
 //! Messages of followers.
 
 use super::{executor, framework, id};
+use crate::status::is_uuid;
 use std::collections::BTreeSet;
-use tepui_model::{resources::validate_all, tasks::TaskState};
+use tepui_model::{
+    resources::{operations, validate_all},
+    tasks::TaskState,
+};
 use tepui_protocol::{internal, v1};
 
 /// `RegisterSlaveMessage`
@@ -110,7 +114,67 @@ fn follower_info(info: &v1::AgentInfo) -> Result<(), String> {
 
 /// `UpdateSlaveMessage`
 pub(crate) fn update_follower(message: &internal::UpdateSlaveMessage) -> Result<(), String> {
-    valid(&message.oversubscribed_resources)
+    valid(&message.oversubscribed_resources)?;
+    let mut uuids = BTreeSet::new();
+    for operation in message.operations.iter().flat_map(|all| &all.operations) {
+        known_operation(operation, None, &mut uuids)?;
+    }
+    let providers = message.resource_providers.iter();
+    let mut ids = BTreeSet::new();
+    for provider in providers.flat_map(|all| &all.providers) {
+        let own = provider.info.as_ref().and_then(|info| info.id.as_ref());
+        let Some(own) = own.filter(|own| !own.value.is_empty()) else {
+            return Err("Resource provider has no ID".to_owned());
+        };
+        let name = own.value.as_str();
+        if !ids.insert(name) {
+            return Err(format!("Resource provider has a duplicate ID '{name}'"));
+        }
+        valid(&provider.total_resources)?;
+        let foreign = |resource: &v1::Resource| resource.provider_id.as_ref() != Some(own);
+        if provider.total_resources.iter().any(foreign) {
+            return Err(format!(
+                "Resource provider '{name}' has resources of another"
+            ));
+        }
+        for operation in &provider.operations.operations {
+            known_operation(operation, Some(own), &mut uuids)?;
+        }
+    }
+    Ok(())
+}
+
+fn known_operation<'a>(
+    operation: &'a v1::Operation,
+    provider: Option<&v1::ResourceProviderId>,
+    uuids: &mut BTreeSet<&'a [u8]>,
+) -> Result<(), String> {
+    let uuid = &operation.uuid.value;
+    if !is_uuid(uuid) {
+        return Err("Operation has an invalid UUID".to_owned());
+    }
+    if !uuids.insert(uuid) {
+        return Err("Operation has a duplicate UUID".to_owned());
+    }
+    let named = operations::named(&operation.info);
+    if named.is_empty() {
+        return Err("Operation contains no resources".to_owned());
+    }
+    if named.iter().any(|r| r.provider_id.as_ref() != provider) {
+        return Err("Operation is about resources of another resource provider".to_owned());
+    }
+    if !operations::is_speculative(&operation.info) && operation.framework_id.is_none() {
+        return Err("Operation is of no framework".to_owned());
+    }
+    named
+        .into_iter()
+        .try_for_each(|resource| valid(std::slice::from_ref(resource)))?;
+    valid(&operation.latest_status.converted_resources)
+}
+
+/// Resources that a follower reports.
+pub(crate) fn resources(resources: &[v1::Resource]) -> Result<(), String> {
+    valid(resources)
 }
 
 /// No follower has more of anything. Sums over all of them stay far from where numbers end, and one

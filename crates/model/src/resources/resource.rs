@@ -211,6 +211,14 @@ impl Resource {
         self.copies
     }
 
+    /// One copy of it, if it is shared.
+    pub fn once(&self) -> Self {
+        Self {
+            copies: self.copies.min(1),
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing is left of it.
     pub(super) fn is_empty(&self) -> bool {
         self.copies == 0 || self.amount.is_empty()
