@@ -11,7 +11,7 @@ use crate::{
     timers::Timer,
     uuid_bytes,
     view::ExecutorState,
-    warn,
+    volumes, warn,
 };
 use bytes::Bytes;
 use std::{
@@ -410,8 +410,13 @@ impl Follower {
                     self.enqueue_update(update.clone(), fx);
                     return self.persist_update(key, &update, fx);
                 }
+                let task = TaskId::from(&update.status.task_id);
                 self.persist_update(key, &update, fx);
                 self.enqueue_update(update, fx);
+                let ended = self.executor(key).and_then(|e| e.terminated.get(&task));
+                if ended.is_some_and(|task| volumes::any(&task.resources)) {
+                    self.settle_volumes(key, fx);
+                }
             }
             // The reference takes such an update for handled: the executor need not send it again,
             // and the framework has heard of the end already.
@@ -462,14 +467,35 @@ impl Follower {
                 format!("Ignoring a duplicate update of task {}", key.1),
             );
         }
-        let first = self
-            .updates
-            .streams
-            .get(&key)
-            .is_some_and(|s| s.pending.len() == 1);
-        if first && !self.updates.paused {
-            self.forward(&key, UPDATE_RETRY_MIN, fx);
+        self.send_next(&key, true, fx);
+    }
+
+    /// Sends the first update of a stream, `only` if it is the only one.
+    fn send_next(&mut self, key: &(FrameworkId, TaskId), only: bool, fx: &mut Effects) {
+        let stream = self.updates.streams.get(key);
+        if only && stream.is_none_or(|stream| stream.pending.len() != 1) {
+            return;
         }
+        if !self.updates.paused {
+            return self.forward(key, UPDATE_RETRY_MIN, fx);
+        }
+        if let Some(update) = self.updates.front(key) {
+            self.announce(key, &update);
+        }
+    }
+
+    /// A task is said to be in the state that its framework hears of next: a leader with which this
+    /// follower registers meanwhile must not tell it of a later one. (In the reference it is the latest
+    /// one that was sent.) What the task truly is.
+    fn announce(&mut self, key: &(FrameworkId, TaskId), update: &i::StatusUpdate) -> Option<i32> {
+        let executor = self.frameworks.get(&key.0)?.tasks.get(&key.1).cloned()?;
+        let executor = self.executor_mut(&(key.0.clone(), executor))?;
+        let latest = executor.task(&key.1).map(|task| task.state);
+        executor.edit_task(&key.1, |task| {
+            task.status_update_state = Some(update.status.state);
+            task.status_update_uuid = update.uuid.clone();
+        });
+        latest
     }
 
     /// Sends the first update of a stream and sets its retry timer.
@@ -485,21 +511,11 @@ impl Follower {
             self.now + wait,
         );
         if self.phase != Phase::Running {
+            self.announce(key, &update);
             return;
         }
         let mut update = (*update).clone();
-        let executor = self
-            .frameworks
-            .get(&key.0)
-            .and_then(|f| f.tasks.get(&key.1))
-            .cloned();
-        if let Some(executor) = executor.and_then(|id| self.executor_mut(&(key.0.clone(), id))) {
-            update.latest_state = executor.task(&key.1).map(|task| task.state);
-            executor.edit_task(&key.1, |task| {
-                task.status_update_state = Some(update.status.state);
-                task.status_update_uuid = update.uuid.clone();
-            });
-        }
+        update.latest_state = self.announce(key, &update);
         let message = i::StatusUpdateMessage {
             update,
             pid: Some(self.pid.to_string()),
@@ -594,8 +610,8 @@ impl Follower {
         self.keep_acknowledgement(&key.0, &key.1, &message.uuid, fx);
         self.timers
             .cancel(&Timer::UpdateRetry(key.0.clone(), key.1.clone()));
-        if result == Acknowledged::Open && !self.updates.paused {
-            self.forward(&key, UPDATE_RETRY_MIN, fx);
+        if result == Acknowledged::Open {
+            self.send_next(&key, false, fx);
         }
         self.acknowledged(&key.0, &key.1, result == Acknowledged::Closed, fx);
     }

@@ -233,10 +233,13 @@ impl Leader {
             .filter(|key| !running.contains(key))
             .collect();
         // What this leader gave up when the link broke, since its framework does not checkpoint, must
-        // not run on: its resources are offered again.
+        // not run on: its resources are offered again. What has ended meanwhile does not run: the
+        // message is an old one.
+        let at = id.to_proto();
         let unknown = |(framework, task): &(FrameworkId, TaskId)| {
             let tasks = follower.tasks.get(framework);
             !tasks.is_some_and(|tasks| tasks.contains(task))
+                && !self.has_settled(framework, task, &at, None)
         };
         let kill: Vec<(FrameworkId, TaskId)> = message
             .tasks

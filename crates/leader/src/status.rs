@@ -159,12 +159,13 @@ impl Leader {
         let at = update.slave_id.as_ref().or(update.status.agent_id.as_ref());
         let framework_id = FrameworkId::from(&update.framework_id);
         let task_id = TaskId::from(&update.status.task_id);
-        let known = at.and_then(|at| self.follower_saying(from, at));
-        let Some(runs_task) = known.map(|f| {
-            f.tasks
-                .get(&framework_id)
-                .is_some_and(|t| t.contains(&task_id))
-        }) else {
+        let known = at.and_then(|at| {
+            let follower = self.follower_saying(from, at)?;
+            let tasks = follower.tasks.get(&framework_id);
+            let runs_task = tasks.is_some_and(|tasks| tasks.contains(&task_id));
+            Some((follower.id.to_proto(), runs_task))
+        });
+        let Some((at, runs_task)) = known else {
             let at = at.map_or("nowhere", |at| at.value.as_str());
             return self.invalid_update(format!(
                 "Ignored an update of task {task_id} from {from}, which is not known as {at}"
@@ -180,34 +181,22 @@ impl Leader {
             .state
             .framework(&framework_id)
             .is_some_and(|f| f.is_connected());
-        // Comes late, over a connection that is gone, or again, since its follower has forgotten the
-        // acknowledgement: its framework is to acknowledge it, but we know better.
+        // Comes late, over a connection that is gone, or again, since its follower missed the
+        // acknowledgement. What comes after it in the stream is known, so its framework had it, and would
+        // hear of a task that goes back. (The reference passes it on.)
         let task = self.state.task(&framework_id, &task_id);
-        if runs_task && task.is_some_and(|task| is_outdated(task, &update)) {
-            if connected {
-                self.tell_framework(&framework_id, &update);
-            }
-            return self.invalid_update(format!("Got an old update of task {task_id}"));
-        }
-        // So does one of a task whose end was acknowledged: its framework is done with it, and would
-        // hear of a task that is back.
-        if !runs_task && self.has_settled(&framework_id, &task_id, &update) {
-            if let (Some(slave_id), Some(uuid)) = (update.status.agent_id, update.status.uuid) {
-                let message = internal::StatusUpdateAcknowledgementMessage {
-                    slave_id,
-                    framework_id: framework_id.to_proto(),
-                    task_id: task_id.to_proto(),
-                    uuid,
-                };
-                self.send(from.clone(), message);
-            }
-            return self
-                .invalid_update(format!("Got an old update of task {task_id}, which ended"));
+        let old = match task.filter(|_| runs_task) {
+            Some(task) => is_outdated(task, &update),
+            None => !runs_task && self.has_settled(&framework_id, &task_id, &at, Some(&update)),
+        };
+        if old {
+            return self.acknowledge_old(from, framework_id, update);
         }
         if connected {
             self.forward(&framework_id, runs_task.then_some(&task_id), &update);
         }
         if !runs_task {
+            self.end_unknown(from, &framework_id, &task_id, &update);
             return self.invalid_update(format!(
                 "Got an update of task {task_id} of {framework_id}, which is unknown"
             ));
@@ -220,17 +209,64 @@ impl Leader {
         });
     }
 
-    /// Whether a task ended here with a later update than this one. Followers send the next update when
-    /// the one before it was acknowledged: the framework had them all.
-    fn has_settled(&self, framework: &FrameworkId, id: &TaskId, update: &Update) -> bool {
+    /// In place of its framework, which is done with it.
+    fn acknowledge_old(&mut self, to: &Pid, framework: FrameworkId, update: Update) {
+        let status = update.status;
+        let task = status.task_id.value.clone();
+        if let (Some(slave_id), Some(uuid)) = (status.agent_id, status.uuid) {
+            let message = internal::StatusUpdateAcknowledgementMessage {
+                slave_id,
+                framework_id: framework.to_proto(),
+                task_id: status.task_id,
+                uuid,
+            };
+            self.send(to.clone(), message);
+        }
+        self.invalid_update(format!("Got an old update of task {task}"));
+    }
+
+    /// A task runs on a registered follower that this leader does not know of, such as one whose
+    /// launch arrived after the follower had been given up and had come back. As with what a follower
+    /// names that registers again, it must not run on: its resources are offered to others. (In the
+    /// reference it does.)
+    fn end_unknown(&mut self, at: &Pid, framework: &FrameworkId, task: &TaskId, update: &Update) {
+        if is_terminal(update.status.state()) {
+            return;
+        }
+        if self.state.is_completed(framework) {
+            let framework_id = framework.to_proto();
+            let message = internal::ShutdownFrameworkMessage { framework_id };
+            return self.send(at.clone(), message);
+        }
+        let known = self.state.framework(framework);
+        // The same id may stand for a task on another follower.
+        if known.is_some_and(|known| !known.tasks.contains_key(task)) {
+            let message = internal::KillTaskMessage {
+                framework_id: framework.to_proto(),
+                task_id: task.to_proto(),
+                kill_policy: None,
+            };
+            self.send(at.clone(), message);
+        }
+    }
+
+    /// Whether a task ended on this follower, and its framework acknowledged that: nothing that is
+    /// said of it is news, be it an update that comes again or the answer to a kill that came too late.
+    /// What was only unknown there may yet have been started.
+    pub(crate) fn has_settled(
+        &self,
+        framework: &FrameworkId,
+        id: &TaskId,
+        at: &v1::AgentId,
+        update: Option<&Update>,
+    ) -> bool {
         let Some(framework) = self.state.framework(framework) else {
             return false;
         };
         framework.completed_tasks.iter().any(|task| {
             task.task_id.value == id.as_str()
-                && Some(&task.agent_id) == update.status.agent_id.as_ref()
-                && is_terminal(task.status_update_state())
-                && is_outdated(task, update)
+                && task.agent_id == *at
+                && (has_truly_ended(task) || update.is_some_and(|update| is_outdated(task, update)))
         })
     }
 
@@ -386,16 +422,31 @@ impl Leader {
     }
 }
 
-/// Whether this leader has passed on a later update of the task than this one. A new leader knows more
+/// Whether this leader has passed on a later update of the task than this one. A follower sends the next
+/// update when the one before it was acknowledged: the framework had them all. A new leader knows more
 /// from the follower than its framework does: it passes on all that comes.
 fn is_outdated(task: &v1::Task, update: &Update) -> bool {
     let at = |uuid: &Option<Bytes>| task.statuses.iter().position(|status| status.uuid == *uuid);
     let passed_on = &task.status_update_uuid;
-    passed_on.is_some()
-        && *passed_on != update.status.uuid
-        && at(&update.status.uuid)
-            .zip(at(passed_on))
-            .is_some_and(|(this, latest)| this < latest)
+    if passed_on.is_none() || *passed_on == update.status.uuid {
+        return false;
+    }
+    // Of several with the same state only the last is kept.
+    let ended = has_truly_ended(task) && !is_terminal(update.status.state());
+    let before = at(&update.status.uuid).zip(at(passed_on));
+    ended || before.is_some_and(|(this, latest)| this < latest)
+}
+
+/// Whether the last that was passed on of a task is how it ended. Of a task that its follower does not
+/// know nobody knows that.
+fn has_truly_ended(task: &v1::Task) -> bool {
+    use TaskState as S;
+    let end = task.status_update_state();
+    task.status_update_uuid.is_some()
+        && matches!(
+            end,
+            S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskError
+        )
 }
 
 /// Whether bytes can be a UUID.

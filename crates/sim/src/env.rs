@@ -19,13 +19,15 @@ use tepui_model::{Rng, Time};
 pub(crate) const BEGIN: Time = Time::from_nanos(1_700_000_000_000_000_000);
 
 /// Whether a process runs, and by which clock.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct HostState {
     pub(crate) up: bool,
     /// Counts starts: what was meant for an earlier one is lost.
     pub(crate) boot: u32,
     /// Stopped, as by SIGSTOP, until then.
     pub(crate) paused: Option<Time>,
+    /// What came meanwhile, in order.
+    pub(crate) waiting: Vec<Event>,
     /// What its clock shows more than the true time, in nanoseconds.
     pub(crate) offset: i64,
     /// Its next wake-up.
@@ -129,10 +131,6 @@ impl Env {
         let Reverse(entry) = self.queue.pop()?;
         self.now = entry.at;
         Some(entry.event)
-    }
-
-    pub(crate) fn host(&self, host: Host) -> HostState {
-        self.hosts.get(&host).cloned().unwrap_or_default()
     }
 
     pub(crate) fn host_mut(&mut self, host: Host) -> &mut HostState {

@@ -77,7 +77,8 @@ struct Seat {
     writes: u64,
     /// The write on its way, and what it writes.
     writing: Option<(Option<u64>, Vec<tepui_journal::registry::Step>)>,
-    requests: BTreeMap<RequestId, Host>,
+    /// From whom, and on which connection.
+    requests: BTreeMap<RequestId, (Host, u32)>,
     next_request: u64,
     /// To whom, and on which connection.
     streams: BTreeMap<StreamId, (Host, u32)>,
@@ -191,7 +192,7 @@ impl LeaderNode {
             }
             Parcel::Subscribe(call) => {
                 let stream = StreamId(self.rng.uuid());
-                match self.request(link.from) {
+                match self.request(env, link) {
                     Some(request) => self.take(Input::Subscribe {
                         request,
                         stream,
@@ -201,7 +202,7 @@ impl LeaderNode {
                     None => self.turn_away(env, link.from),
                 }
             }
-            Parcel::Call { stream, call } => match self.request(link.from) {
+            Parcel::Call { stream, call } => match self.request(env, link) {
                 Some(request) => self.take(Input::Call {
                     request,
                     stream_id: Some(stream.to_string()),
@@ -237,12 +238,22 @@ impl LeaderNode {
         self.term.as_mut()?.seat.as_deref_mut()
     }
 
-    fn request(&mut self, host: Host) -> Option<RequestId> {
+    fn request(&mut self, env: &Env, link: LinkKey) -> Option<RequestId> {
         let seat = self.seat()?;
         seat.next_request += 1;
         let request = RequestId(seat.next_request);
-        seat.requests.insert(request, host);
+        let connection = (link.from, env.network.generation(link));
+        seat.requests.insert(request, connection);
         Some(request)
+    }
+
+    /// Who is to be answered; not if the request's connection has ended meanwhile.
+    fn answers(&mut self, env: &Env, request: RequestId) -> Option<Host> {
+        let to = self.host;
+        let (from, generation) = self.seat()?.requests.remove(&request)?;
+        let channel = Channel::Calls;
+        let current = env.network.generation(LinkKey { from, to, channel });
+        (current == generation).then_some(from)
     }
 
     /// Inputs wait while everything is held back.
@@ -447,9 +458,8 @@ impl LeaderNode {
         }
         match effect {
             Effect::OpenStream { request, stream } => {
-                let Some(seat) = self.seat() else { return };
-                let Some(host) = seat.requests.remove(&request) else {
-                    return;
+                let Some(host) = self.answers(env, request) else {
+                    return self.take(Input::StreamClosed { stream });
                 };
                 let opened = env.network.generation(self.events(host));
                 if let Some(seat) = self.seat() {
@@ -470,8 +480,7 @@ impl LeaderNode {
                 }
             }
             Effect::Reply { request, reply } => {
-                let Some(seat) = self.seat() else { return };
-                let Some(host) = seat.requests.remove(&request) else {
+                let Some(host) = self.answers(env, request) else {
                     return;
                 };
                 let (status, text) = match reply {

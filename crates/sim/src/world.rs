@@ -236,19 +236,35 @@ impl World {
     }
 
     fn is_on(&self, host: Host, boot: u32) -> bool {
-        let state = self.env.host(host);
-        state.up && state.boot == boot
+        self.env.up(host) && self.env.boot(host) == boot
     }
 
-    /// What comes while a process is stopped waits until it goes on.
+    /// What comes while a process is stopped waits, in order, until it goes on.
     fn put_off(&mut self, host: Host, event: impl FnOnce() -> Event) -> bool {
         let now = self.env.now;
         let state = self.env.host_mut(host);
-        let Some(until) = state.paused.filter(|until| state.up && *until > now) else {
+        let stopped = state.up && state.paused.is_some_and(|until| until > now);
+        // Until what waits has been heard, nothing overtakes it.
+        if !stopped && state.waiting.is_empty() {
             return false;
-        };
-        self.env.in_order(until, event());
+        }
+        state.waiting.push(event());
         true
+    }
+
+    /// A process that was stopped goes on.
+    fn go_on(&mut self, host: Host) {
+        let now = self.env.now;
+        let state = self.env.host_mut(host);
+        if state.paused.is_none_or(|until| until > now) {
+            return;
+        }
+        state.paused = None;
+        for event in std::mem::take(&mut state.waiting) {
+            self.step(event);
+        }
+        let clock = self.env.clock(host);
+        self.env.wake(host, Some(clock));
     }
 
     fn wake(&mut self, host: Host, at: Time) {
@@ -321,7 +337,6 @@ impl World {
         }
         state.up = true;
         state.boot += 1;
-        state.paused = None;
         state.wake = None;
         self.env.mark("start", 0);
         self.env.trace(|| format!("{host}: starts"));
@@ -355,6 +370,8 @@ impl World {
         }
         let state = self.env.host_mut(host);
         state.up = false;
+        state.paused = None;
+        state.waiting.clear();
         state.wake = None;
         self.env.cut(host);
     }
@@ -437,7 +454,8 @@ impl World {
             Fault::Power(host) => self.stop(host),
             Fault::Pause(host) => {
                 let until = self.env.now + planned.lasts;
-                self.env.host_mut(host).paused = Some(until);
+                let state = self.env.host_mut(host);
+                state.paused = state.paused.max(Some(until));
             }
             Fault::Cut(a, b) => self.env.network.block(a, b),
             Fault::Partition(a, b) => {
@@ -500,15 +518,7 @@ impl World {
         hosts.push(Host::ZooKeeper);
         match planned.fault {
             Fault::Crash(host) | Fault::Power(host) => self.start(host),
-            Fault::Pause(host) => {
-                let now = self.env.now;
-                let state = self.env.host_mut(host);
-                if state.paused.is_some_and(|until| until <= now) {
-                    state.paused = None;
-                    let clock = self.env.clock(host);
-                    self.env.wake(host, Some(clock));
-                }
-            }
+            Fault::Pause(host) => self.go_on(host),
             Fault::Cut(a, b) => self.env.network.unblock(a, b),
             Fault::Partition(a, b) => {
                 self.env.network.unblock(a, b);

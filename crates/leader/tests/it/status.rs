@@ -238,6 +238,11 @@ fn updates_of_nobody_knows_what_are_counted_and_dropped() {
         status(&scheduler, &agent, "other", TaskState::TaskRunning, 3),
     );
     assert_eq!(cluster.update(scheduler.stream).task_id.value, "other");
+    // It holds resources that others may get: it must not go on.
+    let PeerMessage::KillTask(kill) = cluster.sent(&agent.pid) else {
+        panic!("the unknown task is not killed")
+    };
+    assert_eq!(kill.task_id.value, "other");
     cluster.nothing_left();
     assert_eq!(
         cluster
@@ -372,7 +377,7 @@ fn an_executor_is_shared_and_must_be_the_same() {
 }
 
 #[test]
-fn an_old_update_that_comes_again_is_passed_on_and_changes_nothing() {
+fn an_old_update_that_comes_again_is_acknowledged_and_changes_nothing() {
     let (mut cluster, scheduler, agent, offer) = Cluster::offered(framework());
     cluster.accepted(
         &scheduler,
@@ -385,13 +390,10 @@ fn an_old_update_that_comes_again_is_passed_on_and_changes_nothing() {
     let running = status(&scheduler, &agent, "t1", TaskState::TaskRunning, 2);
     cluster.peer(&agent.pid, running);
     cluster.update(scheduler.stream);
-    // Late, or its follower has forgotten that it was acknowledged: it waits for that again.
+    // Late, or its follower has forgotten that it was acknowledged: nobody is to hear that the task
+    // goes back.
     cluster.peer(&agent.pid, starting());
-    assert_eq!(
-        cluster.update(scheduler.stream).state(),
-        TaskState::TaskStarting
-    );
-    cluster.nothing_left();
+    assert_acknowledged(&mut cluster, &agent, 1);
     cluster.accepted(&scheduler, reconcile(vec![("t1", None)]));
     let told = cluster.update(scheduler.stream);
     assert_eq!(told.state(), TaskState::TaskRunning);
@@ -417,11 +419,52 @@ fn an_old_update_of_a_task_whose_end_was_acknowledged_is_acknowledged_and_not_pa
     cluster.pending.clear();
     // Its follower has forgotten, or it comes late: nobody is to hear that the task runs.
     cluster.peer(&agent.pid, running());
+    assert_acknowledged(&mut cluster, &agent, 1);
+    // Nor of what the answer to a kill says that crossed its end.
+    let dropped = status(&scheduler, &agent, "t1", TaskState::TaskDropped, 3);
+    cluster.peer(&agent.pid, dropped);
+    assert_acknowledged(&mut cluster, &agent, 3);
+}
+
+/// By the leader, and nothing else happens.
+fn assert_acknowledged(cluster: &mut Cluster, agent: &Agent, update: u8) {
     let PeerMessage::StatusUpdateAcknowledgement(message) = cluster.sent(&agent.pid) else {
         panic!("the update is not acknowledged")
     };
-    assert_eq!(message.uuid, uuid(1));
+    assert_eq!(message.uuid, uuid(update));
     cluster.nothing_left();
+}
+
+#[test]
+fn of_several_updates_of_one_state_none_comes_after_the_end() {
+    let (mut cluster, scheduler, agent, offer) = Cluster::offered(framework());
+    cluster.accepted(
+        &scheduler,
+        launch(&offer, vec![task("t1", &offer, "cpus:1;mem:128")]),
+    );
+    cluster.sent(&agent.pid);
+    for (state, number) in [
+        (TaskState::TaskRunning, 1),
+        (TaskState::TaskRunning, 2),
+        (TaskState::TaskFinished, 3),
+    ] {
+        cluster.peer(&agent.pid, status(&scheduler, &agent, "t1", state, number));
+        cluster.update(scheduler.stream);
+    }
+    cluster.pending.clear();
+    // Only the second one is kept.
+    let first = status(&scheduler, &agent, "t1", TaskState::TaskRunning, 1);
+    cluster.peer(&agent.pid, first);
+    assert_acknowledged(&mut cluster, &agent, 1);
+    // The end is still what waits for its acknowledgement.
+    cluster.accepted(&scheduler, acknowledge(&agent, "t1", 3));
+    assert!(
+        cluster
+            .view()
+            .frameworks
+            .values()
+            .all(|f| f.tasks.is_empty())
+    );
 }
 
 #[test]
