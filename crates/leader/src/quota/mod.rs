@@ -32,6 +32,8 @@ pub(crate) struct Quotas {
     pub(crate) by_role: ByRole,
     /// The registry says that leaders have to know of quotas.
     required: bool,
+    /// There were some that leaders know of that need not know of those there are now.
+    inherited: bool,
 }
 
 impl Leader {
@@ -49,6 +51,7 @@ impl Leader {
         for config in configs {
             self.set_quota(config);
         }
+        self.quotas.inherited = !self.quotas.by_role.is_empty();
     }
 
     /// Sets a quota in the tables; one that says nothing is none.
@@ -265,7 +268,7 @@ impl Leader {
             );
         }
         assert!(
-            self.quotas.required || self.quotas.by_role.is_empty() || !self.announced,
+            self.quotas.required || self.quotas.inherited || self.quotas.by_role.is_empty(),
             "the registry requires what is needed"
         );
     }

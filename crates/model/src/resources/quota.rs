@@ -134,4 +134,21 @@ mod tests {
         assert_eq!(limits.left("cpus", Scalar::units(5)), Some(Scalar::ZERO));
         assert_eq!(limits.left("mem", Scalar::units(5)), None);
     }
+
+    #[test]
+    fn a_limit_of_zero_is_said_on_the_wire() {
+        use prost::Message;
+        use tepui_protocol::wire;
+        let config = QuotaConfig {
+            role: "r".to_owned(),
+            limits: [("gpus".to_owned(), Scalar::ZERO.to_proto())].into(),
+            ..Default::default()
+        };
+        let bytes = config.encode_to_vec();
+        // Key, length, `gpus`, then field 2: a message with a double of zero.
+        let value = [0x12, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert!(bytes.windows(value.len()).any(|part| part == value));
+        let read: QuotaConfig = wire::decode(bytes.into()).expect("nothing is missing");
+        assert_eq!(Quota::from(&read).limits.limit("gpus"), Some(Scalar::ZERO));
+    }
 }
