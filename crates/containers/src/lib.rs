@@ -16,6 +16,7 @@
 //! wraps [`Launcher`](linux::Launcher)'s socket in its own.
 
 pub mod capacity;
+mod line;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod message;

@@ -29,7 +29,7 @@
 //! `failed STEP ERRNO`; with `, told` behind it the container had been sent a signal on behalf of
 //! its follower.
 
-use crate::plan::Keep;
+use crate::{line::Line, plan::Keep};
 use std::{
     fmt::Write,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -134,10 +134,7 @@ pub fn lock(state: &Path) -> PathBuf {
 impl Head {
     /// A line of exactly [`HEAD_BYTES`]. Allocates nothing.
     pub fn line(self) -> [u8; HEAD_BYTES] {
-        let mut line = Line {
-            bytes: [b' '; HEAD_BYTES],
-            len: 0,
-        };
+        let mut line = Line::<HEAD_BYTES>::new(b' ');
         let told = if self.told { ", told" } else { "" };
         // Two numbers of eleven digits and the words leave room.
         let _ = match self.state {
@@ -148,8 +145,9 @@ impl Head {
             }
             State::Failed { step, errno } => write!(line, "{MAGIC}failed {step} {errno}{told}"),
         };
-        line.bytes[HEAD_BYTES - 1] = b'\n';
-        line.bytes
+        let mut bytes = line.filled();
+        bytes[HEAD_BYTES - 1] = b'\n';
+        bytes
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -170,22 +168,6 @@ impl Head {
             _ => return None,
         };
         Some(Self { state, told })
-    }
-}
-
-struct Line {
-    bytes: [u8; HEAD_BYTES],
-    len: usize,
-}
-
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let place = self.bytes.get_mut(self.len..self.len + text.len());
-        place
-            .ok_or(std::fmt::Error)?
-            .copy_from_slice(text.as_bytes());
-        self.len += text.len();
-        Ok(())
     }
 }
 

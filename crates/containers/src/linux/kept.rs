@@ -9,6 +9,7 @@ use super::{
     sys::Errno,
 };
 use crate::{
+    line::Line,
     plan::Keep,
     record::{self, FILE, Head, Process, SOCKET, State},
 };
@@ -94,15 +95,12 @@ impl Kept {
             told: false,
         };
         write_all(&file, &head.line())?;
-        let mut processes = Processes {
-            bytes: [0; 96],
-            len: 0,
-        };
+        let mut processes = Line::<96>::new(0);
         for (key, pid) in [("init", init), ("command", command)] {
             let start = start_of(pid).ok_or(libc::ESRCH)?;
             writeln!(processes, "{key} {pid} {start}").map_err(|_| libc::ENOMEM)?;
         }
-        write_all(&file, processes.bytes.get(..processes.len).unwrap_or(&[]))?;
+        write_all(&file, processes.text())?;
         write_all(&file, facts)?;
         // Before it can be found: who finds it connects at once.
         let socket = self.socket.filter(|s| listen(s, BACKLOG).is_ok());
@@ -153,22 +151,6 @@ impl Recorded {
         };
         // Failing leaves what was there: the end is known, its status is not.
         let _ = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, &head.line(), 0));
-    }
-}
-
-struct Processes {
-    bytes: [u8; 96],
-    len: usize,
-}
-
-impl Write for Processes {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let place = self.bytes.get_mut(self.len..self.len + text.len());
-        place
-            .ok_or(std::fmt::Error)?
-            .copy_from_slice(text.as_bytes());
-        self.len += text.len();
-        Ok(())
     }
 }
 
