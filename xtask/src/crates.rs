@@ -84,7 +84,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "tepui-follower",
-        &["tepui-auth", "tepui-model", "tepui-protocol"],
+        &[
+            "tepui-auth",
+            "tepui-executor",
+            "tepui-model",
+            "tepui-protocol",
+        ],
     ),
     ("tepui-executor", &["tepui-model", "tepui-protocol"]),
     ("tepui-coordination", &["tepui-model", "tepui-protocol"]),

@@ -22,6 +22,9 @@
 //! | operator calls that change something | `operator.rs` |
 //! | what ran before a restart | `recovery.rs`; what is kept for it: `checkpointing.rs`; whether it fits the settings of today: `compatibility.rs` |
 //!
+//! The command executor and the default executor run within the follower too. [`locals::Locals`] keeps
+//! them, beside the core: to a [`Follower`] they are executors like others.
+//!
 //! Readers get a [`view::View`]; `read/` turns one into documents.
 //!
 //! [`PendingLaunch`]: state::PendingLaunch
@@ -38,6 +41,7 @@ mod executors;
 mod gc;
 pub mod io;
 mod launch;
+pub mod locals;
 mod messages;
 pub mod metrics;
 mod operations;

@@ -14,6 +14,7 @@ use tepui_executor::io::Input as ExecutorInput;
 use tepui_follower::{
     Config, Follower, Phase,
     io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, ProcessName},
+    locals,
 };
 use tepui_journal::{Outbox, PersistEffect};
 use tepui_model::{
@@ -105,7 +106,7 @@ impl FollowerNode {
             core,
             effects: Effects::default(),
             outbox: Outbox::new(),
-            locals: Locals::new(self.machine, self.rng.child()),
+            locals: Locals::new(self.machine, self.rng.child(), env.found(self.machine)),
             inputs: Vec::new(),
             candidate: Candidate::new(self.host),
             told: Vec::new(),
@@ -115,7 +116,6 @@ impl FollowerNode {
             over: false,
             for_good: false,
         };
-        process.locals.found(env.found(self.machine));
         match recovered {
             Some(recovered) => process.core.recover(now, recovered, &mut process.effects),
             None => process.core.start_afresh(&mut process.effects),
@@ -200,12 +200,11 @@ impl FollowerNode {
         let Some(process) = &mut self.process else {
             return;
         };
-        let inputs = &mut process.inputs;
-        if !process
-            .locals
-            .container(env, now, &container, event.clone(), inputs)
-        {
-            inputs.push(Input::Container { container, event });
+        let ours = process.locals(env, now, |core, fx| {
+            core.container(now, &container, &event, fx)
+        });
+        if !ours {
+            process.inputs.push(Input::Container { container, event });
         }
         self.settle(env);
     }
@@ -215,10 +214,7 @@ impl FollowerNode {
         let Some(process) = &mut self.process else {
             return;
         };
-        let input = ExecutorInput::Connected;
-        process
-            .locals
-            .handle(env, now, executor, input, &mut process.inputs);
+        process.tell_local(env, now, executor, ExecutorInput::Connected);
         self.settle(env);
     }
 
@@ -329,11 +325,27 @@ impl Process {
         if self.core.next_deadline().is_some_and(|at| at <= now) {
             self.handle(env, now, Input::Tick);
         }
-        for executor in self.locals.due(now) {
-            let input = ExecutorInput::Tick;
-            self.locals
-                .handle(env, now, &executor, input, &mut self.inputs);
-        }
+        self.locals(env, now, |core, fx| core.tick(now, fx));
+    }
+
+    fn tell_local(
+        &mut self,
+        env: &mut Env,
+        now: Time,
+        executor: &ContainerId,
+        input: ExecutorInput,
+    ) {
+        self.locals(env, now, |core, fx| core.handle(now, executor, input, fx));
+    }
+
+    /// One step of the executors within the follower.
+    fn locals<R>(
+        &mut self,
+        env: &mut Env,
+        now: Time,
+        step: impl FnOnce(&mut locals::Locals, &mut locals::Effects) -> R,
+    ) -> R {
+        self.locals.step(env, now, &mut self.inputs, step)
     }
 
     fn carry_out(&mut self, env: &mut Env, host: Host, machine: u8, now: Time) {
@@ -349,7 +361,7 @@ impl Process {
         // Every executor that has to do with what is left has been started by then.
         if self.recovering && self.core.view().phase != Phase::Recovering {
             self.recovering = false;
-            self.locals.discard_rest(env);
+            self.locals(env, now, locals::Locals::discard_rest);
         }
     }
 
@@ -359,9 +371,7 @@ impl Process {
                 to: ExecutorPeer::Local(executor),
                 event,
             } => {
-                let input = ExecutorInput::Event(event);
-                self.locals
-                    .handle(env, now, &executor, input, &mut self.inputs);
+                self.tell_local(env, now, &executor, ExecutorInput::Event(event));
             }
             Effect::Send { to, from, message } => {
                 env.checker.follower_says(machine, &message);
@@ -372,7 +382,7 @@ impl Process {
                 env.send_peer(host, from, to, message);
             }
             Effect::StartLocalExecutor(local) => {
-                self.locals.start(env, &local);
+                self.locals(env, now, |core, fx| core.start(&local, fx));
                 let executor = local.container.clone();
                 if local.info.r#type() == Type::Default {
                     let event = Event::SandboxReady {
@@ -383,14 +393,14 @@ impl Process {
                     let wait = env.between(Duration::from_micros(100), Duration::from_millis(5));
                     return env.after(wait, event);
                 }
-                let input = ExecutorInput::Connected;
-                self.locals
-                    .handle(env, now, &executor, input, &mut self.inputs);
+                self.tell_local(env, now, &executor, ExecutorInput::Connected);
             }
-            Effect::StopLocalExecutor { container } => self.locals.stop(env, &container),
+            Effect::StopLocalExecutor { container } => {
+                self.locals(env, now, |core, fx| core.stop(&container, fx));
+            }
             Effect::Launch(spec) => env.launch(machine, spec),
             Effect::Destroy { container } if self.locals.contains(&container) => {
-                self.locals.destroy(env, &container, &mut self.inputs);
+                self.locals(env, now, |core, fx| core.destroy(&container, fx));
             }
             Effect::Destroy { container } => env.destroy(machine, &container),
             Effect::Forget { container } => env.forget(machine, &container),

@@ -6,6 +6,7 @@ use crate::{
     event::{Event, Host},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tepui_follower::locals::Found;
 use tepui_model::{
     Time,
     container::{ContainerEvent, ContainerId, ExitStatus, LaunchSpec, LaunchStep},
@@ -37,16 +38,6 @@ struct Record {
     told: bool,
     /// Once it has ended; nobody may know how.
     end: Option<Option<ExitStatus>>,
-}
-
-/// A container of an earlier follower.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    pub(crate) id: ContainerId,
-    pub(crate) name: Arc<str>,
-    pub(crate) event: ContainerEvent,
-    pub(crate) told: bool,
-    pub(crate) running_for: Duration,
 }
 
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod drivers;
 mod executors;
 mod hostile;
 mod lifecycle;
+mod locals;
 mod operations;
 mod operator;
 mod properties;

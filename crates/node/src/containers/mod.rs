@@ -4,7 +4,6 @@
 //! One task owns the socket of the launcher process (`tepui-containers`). A launch is prepared
 //! beside it (user looked up, plan made, sandbox made, URIs fetched) and only then handed to the
 //! launcher. Everything that was asked to launch ends in exactly one `LaunchFailed` or `Exited`.
-
 //!
 //! Some outlive the follower ([`LaunchSpec::outlives`]): their records lie in the state directory,
 //! and [`Containers::recover`] of the next follower says what became of them.

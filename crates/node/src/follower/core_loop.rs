@@ -23,6 +23,7 @@ use tepui_executor::io::{Input as ExecutorInput, ProbeId, ProbeOutcome};
 use tepui_follower::{
     Follower, Phase,
     io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, LocalExecutor, ProcessName, Reply},
+    locals,
     view::View,
 };
 use tepui_journal::{Outbox, PersistEffect};
@@ -243,10 +244,8 @@ impl CoreLoop {
         if self.core.next_deadline().is_some_and(|at| at <= now) {
             self.handle(Input::Tick);
         }
-        for executor in self.locals.due(now) {
-            self.locals
-                .handle(now, &executor, ExecutorInput::Tick, &mut self.inputs);
-        }
+        self.locals
+            .step(&mut self.inputs, |core, fx| core.tick(now, fx));
     }
 
     fn take(&mut self, job: Job<Input, Reply>) {
@@ -260,10 +259,10 @@ impl CoreLoop {
         let now = self.clock.now();
         match inner {
             Inner::News(News::Container { container, event }) => {
-                if !self
-                    .locals
-                    .container(now, &container, event.clone(), &mut self.inputs)
-                {
+                let ours = self.locals.step(&mut self.inputs, |core, fx| {
+                    core.container(now, &container, &event, fx)
+                });
+                if !ours {
                     self.inputs.push(Input::Container { container, event });
                 }
             }
@@ -275,7 +274,7 @@ impl CoreLoop {
                 outcome,
             } => {
                 self.locals
-                    .probed(now, &executor, probe, outcome, &mut self.inputs);
+                    .probed(now, executor, probe, outcome, &mut self.inputs);
             }
             Inner::SandboxReady {
                 executor,
@@ -328,7 +327,8 @@ impl CoreLoop {
         // Every executor that has to do with what is left has been started by then.
         if self.recovering && self.core.view().phase != Phase::Recovering {
             self.recovering = false;
-            self.locals.discard_rest();
+            self.locals
+                .step(&mut self.inputs, locals::Locals::discard_rest);
         }
         if let Some(records) = self.outbox.begin() {
             // The thread only ends early by a panic.
@@ -355,15 +355,7 @@ impl CoreLoop {
             Effect::Event {
                 to: ExecutorPeer::Local(executor),
                 event,
-            } => {
-                let now = self.clock.now();
-                self.locals.handle(
-                    now,
-                    &executor,
-                    ExecutorInput::Event(event),
-                    &mut self.inputs,
-                );
-            }
+            } => self.tell_local(&executor, ExecutorInput::Event(event)),
             Effect::CloseStream { stream } => self.streams.close(stream),
             Effect::Reply { request, reply } => self.tray.reply(request, reply),
             Effect::Send { to, from, message } => match from {
@@ -371,10 +363,11 @@ impl CoreLoop {
                 other => self.links.send(&other.to_string(), &to, &message),
             },
             Effect::StartLocalExecutor(local) => self.start_local(*local),
-            Effect::StopLocalExecutor { container } => self.locals.stop(&container),
+            Effect::StopLocalExecutor { container } => self.stop_local(&container),
             Effect::Launch(spec) => self.containers.launch(spec),
             Effect::Destroy { container } if self.locals.contains(&container) => {
-                self.locals.destroy(&container, &mut self.inputs);
+                self.locals
+                    .step(&mut self.inputs, |core, fx| core.destroy(&container, fx));
             }
             Effect::Destroy { container } if self.foreign.contains(&container) => {
                 self.foreign.destroy(&container);
@@ -413,15 +406,10 @@ impl CoreLoop {
     /// The sandbox of a command task is made with its container. A default executor has no
     /// container of its own: its sandbox is made now.
     fn start_local(&mut self, local: LocalExecutor) {
-        self.locals.start(&local);
+        self.locals
+            .step(&mut self.inputs, |core, fx| core.start(&local, fx));
         if local.info.r#type() != Type::Default {
-            let now = self.clock.now();
-            return self.locals.handle(
-                now,
-                &local.container,
-                ExecutorInput::Connected,
-                &mut self.inputs,
-            );
+            return self.tell_local(&local.container, ExecutorInput::Connected);
         }
         let tell = self.channels.tell.clone();
         self.runtime.spawn_blocking(move || {
@@ -443,6 +431,18 @@ impl CoreLoop {
         });
     }
 
+    fn tell_local(&mut self, executor: &ContainerId, input: ExecutorInput) {
+        let now = self.clock.now();
+        self.locals.step(&mut self.inputs, |core, fx| {
+            core.handle(now, executor, input, fx);
+        });
+    }
+
+    fn stop_local(&mut self, executor: &ContainerId) {
+        self.locals
+            .step(&mut self.inputs, |core, fx| core.stop(executor, fx));
+    }
+
     fn sandbox_ready(
         &mut self,
         executor: ContainerId,
@@ -451,13 +451,9 @@ impl CoreLoop {
     ) {
         self.attach_waiting(sandbox);
         match error {
-            None => {
-                let now = self.clock.now();
-                self.locals
-                    .handle(now, &executor, ExecutorInput::Connected, &mut self.inputs);
-            }
+            None => self.tell_local(&executor, ExecutorInput::Connected),
             Some(error) => {
-                self.locals.stop(&executor);
+                self.stop_local(&executor);
                 let message = format!("Failed to create sandbox '{}': {error}", sandbox.display());
                 let event = ContainerEvent::LaunchFailed {
                     step: LaunchStep::Sandbox,

@@ -4,7 +4,7 @@
 //! | file | does |
 //! |---|---|
 //! | `core_loop` | the thread: inputs, `handle`, publish the view, effects through the outbox |
-//! | `locals` | the executors that run in this process: their containers, probes, timers and end |
+//! | `locals` | what the executors that run in this process want: containers, requests |
 //! | `probes` | HTTP and TCP probes |
 //! | `checkpoints` | the thread that writes what must survive; `durable`: how a file is changed |
 //! | `recover` | reads back what survived a restart |

@@ -1,8 +1,8 @@
-//! HTTP and TCP probes. Command probes are containers; see `locals`.
+//! HTTP and TCP probes. Command probes are containers; see `tepui_follower::locals`.
 
 use crate::fetcher::http::{HttpClient, Trust};
 use std::{net::IpAddr, time::Duration};
-use tepui_executor::io::ProbeOutcome;
+use tepui_executor::io::{Probe, ProbeOutcome};
 use tokio::{net::TcpStream, time::timeout};
 
 /// Makes probes. Cheap to clone.
@@ -18,8 +18,24 @@ impl Prober {
         }
     }
 
+    pub(super) async fn probe(&self, what: Probe, patience: Duration) -> ProbeOutcome {
+        match what {
+            Probe::Http {
+                scheme,
+                host,
+                port,
+                path,
+            } => {
+                let url = format!("{scheme}://{host}:{port}{path}");
+                self.http(url, patience).await
+            }
+            Probe::Tcp { host, port } => Self::tcp(host, port, patience).await,
+            Probe::Command(_) => ProbeOutcome::Failed("a command is no request".to_owned()),
+        }
+    }
+
     /// GET; the status of the answer that redirects lead to. Its body is not waited for.
-    pub(super) async fn http(&self, url: String, patience: Duration) -> ProbeOutcome {
+    async fn http(&self, url: String, patience: Duration) -> ProbeOutcome {
         let Ok(uri) = url.parse() else {
             return ProbeOutcome::Failed(format!("'{url}' is no URL"));
         };
@@ -31,7 +47,7 @@ impl Prober {
     }
 
     /// A connection, closed at once.
-    pub(super) async fn tcp(host: String, port: u16, patience: Duration) -> ProbeOutcome {
+    async fn tcp(host: String, port: u16, patience: Duration) -> ProbeOutcome {
         let Ok(ip) = host.parse::<IpAddr>() else {
             return ProbeOutcome::Failed(format!("'{host}' is no address"));
         };
