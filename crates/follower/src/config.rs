@@ -2,6 +2,7 @@
 //!
 //! Defaults are the reference's (`src/slave/flags.cpp`, `src/slave/constants.hpp`).
 
+use crate::{estimator::Estimator, qos::LoadController};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tepui_auth::{Credential, Secret};
 use tepui_protocol::v1;
@@ -121,6 +122,12 @@ pub struct Config {
     pub gc_disk_headroom: f64,
     /// `--max_completed_executors_per_framework`.
     pub max_completed_executors_per_framework: usize,
+    /// `--resource_estimator`
+    pub estimator: Option<Estimator>,
+    /// `--oversubscribed_resources_interval`
+    pub oversubscribed_resources_interval: Duration,
+    /// `--qos_controller`
+    pub qos_controller: Option<LoadController>,
     /// Flags in force by name, secrets masked; for `/flags` and `/state`.
     pub flags: BTreeMap<String, String>,
 }
@@ -160,6 +167,9 @@ impl Config {
             gc_delay: Duration::from_secs(7 * 24 * 3600),
             gc_disk_headroom: 0.1,
             max_completed_executors_per_framework: 150,
+            estimator: None,
+            oversubscribed_resources_interval: Duration::from_secs(15),
+            qos_controller: None,
             flags: BTreeMap::new(),
         }
     }

@@ -146,6 +146,7 @@ impl Follower {
         self.counters.executors_terminated += 1;
         self.containers.remove(&container);
         self.disconnected(connection, fx);
+        self.hide_volumes(key, fx);
         if !outside {
             fx.push(Effect::StopLocalExecutor {
                 container: container.clone(),
@@ -278,6 +279,30 @@ impl Follower {
         self.timers
             .set(Timer::ExecutorShutdown(container), self.now + grace);
         self.send_executor(key, plain(event::Type::Shutdown), fx);
+    }
+
+    /// Ends a live executor by force, for a reason that its tasks' ends will give.
+    pub(crate) fn kill_executor(
+        &mut self,
+        key: &ExecutorKey,
+        termination: Termination,
+        fx: &mut Effects,
+    ) {
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        if !matches!(
+            executor.state,
+            ExecutorState::Registering | ExecutorState::Running
+        ) {
+            return;
+        }
+        executor.state = ExecutorState::Terminating;
+        executor.pending_termination = Some(termination);
+        let container = executor.container.clone();
+        self.timers
+            .cancel(&Timer::ExecutorRegistration(container.clone()));
+        fx.push(Effect::Destroy { container });
     }
 
     pub(crate) fn executor_shutdown_timeout(&mut self, container: &ContainerId, fx: &mut Effects) {

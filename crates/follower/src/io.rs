@@ -1,6 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
-use crate::recovered::RecoveredLink;
+use crate::{qos::Load, recovered::RecoveredLink};
 use bytes::Bytes;
 use std::{fmt, path::PathBuf, sync::Arc};
 use tepui_auth::{
@@ -79,6 +79,15 @@ pub enum Input {
         /// What happened.
         event: ContainerEvent,
     },
+    /// The links that [`Effect::LinkVolumes`] asked for are made and gone.
+    VolumesLinked {
+        /// Of which container.
+        container: ContainerId,
+        /// Why not; some of them may be.
+        error: Option<String>,
+    },
+    /// How much the machine has to do; sent again and again where `--qos_controller` wants to know.
+    Load(Load),
     /// How full the disk of the work dir is, `0.0..=1.0`; sent every `--disk_watch_interval`.
     DiskUsage(f64),
     /// A directory was removed (or could not be).
@@ -153,6 +162,8 @@ pub enum Effect {
     },
     /// Start a container.
     Launch(Box<LaunchSpec>),
+    /// Change which persistent volumes a sandbox shows. Answered with [`Input::VolumesLinked`].
+    LinkVolumes(Box<VolumeLinks>),
     /// Kill a container and everything in it; ends in `ContainerEvent::Exited`.
     Destroy {
         /// Which.
@@ -195,6 +206,36 @@ pub enum Effect {
     },
     /// Worth a line in the log.
     Log(Notice),
+}
+
+/// Links in a sandbox to make and to take away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeLinks {
+    /// Container of the executor.
+    pub container: ContainerId,
+    /// Its sandbox; made if it is absent, as by [`LaunchSpec::sandbox`].
+    pub sandbox: PathBuf,
+    /// Symlink to point at the sandbox if it is made.
+    pub latest: Option<PathBuf>,
+    /// Whose the sandbox is.
+    pub user: Option<String>,
+    /// To be removed first. What is no link to that volume stays.
+    pub gone: Vec<VolumeLink>,
+    /// To be made. One that leads there already is well; anything else of that name is an error.
+    pub made: Vec<VolumeLink>,
+}
+
+/// A persistent volume as a sandbox shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeLink {
+    /// Name in the sandbox: one component.
+    pub name: String,
+    /// Directory of the volume.
+    pub volume: PathBuf,
+    /// Nobody who holds it here may write. A link cannot see to that.
+    pub read_only: bool,
+    /// The volume is to belong to the sandbox's owner, unless that is root, who needs no permission.
+    pub give: bool,
 }
 
 /// A process of the follower: the name it sends under, and is written to.

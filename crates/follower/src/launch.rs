@@ -111,7 +111,7 @@ impl Follower {
             checkpoint,
         );
         let spec = self.custom_executor_spec(launch, container, sandbox, latest, user, base);
-        fx.push(Effect::Launch(Box::new(spec)));
+        self.launch_with_volumes(key, &launch.tasks, Box::new(spec), fx);
     }
 
     /// Starts an executor that runs in this process, with what it ran before a restart.
@@ -157,7 +157,7 @@ impl Follower {
     }
 
     /// Who runs an executor, and the tasks in it that do not say.
-    fn user_of(
+    pub(crate) fn user_of(
         &self,
         executor: &v1::ExecutorInfo,
         framework: &v1::FrameworkInfo,
@@ -242,6 +242,7 @@ pub(crate) fn new_executor(
         completed: QueueSync::default(),
         ever_sent_task: false,
         pending_termination: None,
+        volumes: Default::default(),
         kill_when_back: Vec::new(),
     }
 }

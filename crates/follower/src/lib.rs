@@ -17,6 +17,8 @@
 //! | status updates, acknowledgements, retries | `status.rs` |
 //! | messages between frameworks and executors, framework updates | `messages.rs` |
 //! | operations on resources: reservations, volumes | `operations.rs` |
+//! | persistent volumes in sandboxes | `volumes.rs` |
+//! | oversubscription: what is offered twice, and taken back | `estimator.rs`, `qos.rs` |
 //! | draining | `drain.rs` |
 //! | removal of old sandboxes | `gc.rs` |
 //! | operator calls that change something | `operator.rs` |
@@ -37,6 +39,7 @@ mod drain;
 mod driver;
 mod endings;
 pub mod environment;
+pub mod estimator;
 mod executors;
 mod gc;
 pub mod io;
@@ -44,9 +47,11 @@ mod launch;
 pub mod locals;
 mod messages;
 pub mod metrics;
+pub mod modules;
 mod operations;
 mod operator;
 pub mod paths;
+pub mod qos;
 pub mod read;
 pub mod recovered;
 mod recovery;
@@ -59,6 +64,7 @@ mod timers;
 mod tokens;
 pub mod validate;
 pub mod view;
+mod volumes;
 
 pub use config::Config;
 pub use state::Phase;
@@ -105,6 +111,8 @@ pub struct Follower {
     resource_version: v1::Uuid,
     /// What there is, with what operations made of it.
     total: Arc<Resources>,
+    /// Revocable resources on top of it, as last estimated.
+    oversubscribed: Option<Arc<Resources>>,
     operations: operations::Operations,
     drain: Option<drain::Drain>,
     phase: Phase,
@@ -142,6 +150,7 @@ impl Follower {
         let total = Arc::new(Resources::from_proto(&config.resources));
         let view = Arc::new(View {
             total: total.clone(),
+            oversubscribed: None,
             operations: Default::default(),
             drain: None,
             at: now,
@@ -158,6 +167,10 @@ impl Follower {
             gc_pending: 0,
             max_sandbox_age: config.gc_delay,
         });
+        let mut timers = Timers::default();
+        if config.estimator.is_some() {
+            timers.set(Timer::Estimate, now);
+        }
         Self {
             pid: Pid {
                 name: "slave(1)".to_owned(),
@@ -167,6 +180,7 @@ impl Follower {
             info,
             resource_version,
             total,
+            oversubscribed: None,
             operations: Default::default(),
             drain: None,
             phase: Phase::Disconnected,
@@ -181,7 +195,7 @@ impl Follower {
             drivers: FxHashMap::default(),
             updates: status::Updates::default(),
             gc: gc::Gc::new(config.gc_delay),
-            timers: Timers::default(),
+            timers,
             counters: metrics::Counters::default(),
             changed: BTreeMap::new(),
             frameworks_view: RedBlackTreeMapSync::default(),
@@ -219,6 +233,8 @@ impl Follower {
                 self.local_executor_call(container, *call, fx)
             }
             Input::Container { container, event } => self.container_event(container, event, fx),
+            Input::VolumesLinked { container, error } => self.volumes_linked(&container, error, fx),
+            Input::Load(load) => self.load(load, fx),
             Input::DiskUsage(usage) => self.disk_usage(usage, fx),
             Input::Removed { path, error } => self.removed(path, error, fx),
             Input::Operator {
@@ -278,6 +294,7 @@ impl Follower {
                         "index of task {task}"
                     );
                 }
+                executor.volumes.check(executor.state);
                 let waits = self
                     .timers
                     .is_set(&Timer::ExecutorRegistration(executor.container.clone()));
@@ -307,7 +324,7 @@ impl Follower {
         self.check_drain();
         assert_eq!(self.frameworks.len(), self.frameworks_view.size());
         assert!(
-            self.timers.len() <= 7 + 3 * executors + self.updates.len() + self.operations.len(),
+            self.timers.len() <= 8 + 3 * executors + self.updates.len() + self.operations.len(),
             "timers leak"
         );
         self.check_recovery();
@@ -333,6 +350,7 @@ impl Follower {
                 Timer::ExecutorHeartbeat(container) => self.executor_heartbeat(&container, fx),
                 Timer::UpdateRetry(framework, task) => self.retry_update(&framework, &task, fx),
                 Timer::OperationRetry(uuid) => self.retry_operation(&uuid, fx),
+                Timer::Estimate => self.estimate(fx),
                 Timer::Gc => self.collect_garbage(fx),
             }
         }
@@ -495,6 +513,7 @@ impl Follower {
             recovery_time: self.recovery.took,
             leader: self.leader.clone(),
             total: self.total.clone(),
+            oversubscribed: self.oversubscribed.clone(),
             operations: self.operations.view.clone(),
             drain: self.drain.clone(),
             frameworks: self.frameworks_view.clone(),

@@ -16,6 +16,8 @@ use tepui_protocol::v1::TaskState;
 pub struct Counters {
     /// `slave/container_launch_errors`
     pub container_launch_errors: u64,
+    /// `slave/executors_preempted`
+    pub executors_preempted: u64,
     /// `slave/executors_terminated`
     pub executors_terminated: u64,
     /// `slave/invalid_framework_messages`
@@ -72,7 +74,7 @@ pub fn snapshot(view: &View, now: Time) -> BTreeMap<String, f64> {
     for (name, value) in [
         ("slave/container_launch_errors", c.container_launch_errors),
         ("slave/executors_terminated", c.executors_terminated),
-        ("slave/executors_preempted", 0),
+        ("slave/executors_preempted", c.executors_preempted),
         (
             "slave/invalid_framework_messages",
             c.invalid_framework_messages,
@@ -126,9 +128,6 @@ pub fn snapshot(view: &View, now: Time) -> BTreeMap<String, f64> {
             &format!("slave/{kind}_percent"),
             if total > 0.0 { used / total } else { 0.0 },
         );
-        for revocable in ["total", "used", "percent"] {
-            set(&format!("slave/{kind}_revocable_{revocable}"), 0.0);
-        }
     }
     out
 }

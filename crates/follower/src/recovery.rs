@@ -151,6 +151,7 @@ impl Follower {
             }
             self.executor_terminated(&key, status, fx);
         }
+        self.relink_volumes(fx);
         for (key, tasks) in after.locals {
             self.start_local_executor(&key, tasks, fx);
         }

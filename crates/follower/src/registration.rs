@@ -17,7 +17,7 @@ use crate::{
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 use std::{hash::Hasher, sync::Arc, time::Duration};
-use tepui_model::{FollowerId, FrameworkId, Rng, TaskId, resources};
+use tepui_model::{FollowerId, FrameworkId, Resources, Rng, TaskId, resources};
 use tepui_protocol::{
     MESOS_VERSION, internal as i,
     peer::Pid,
@@ -324,10 +324,13 @@ impl Follower {
         );
     }
 
-    fn send_update_slave(&self, fx: &mut Effects) {
+    fn send_update_slave(&mut self, fx: &mut Effects) {
+        self.update_estimate();
+        let oversubscribed = self.oversubscribed.as_deref().map(Resources::to_proto);
         let message = i::UpdateSlaveMessage {
             slave_id: id_proto(self.id.as_ref()),
-            update_oversubscribed_resources: Some(false),
+            update_oversubscribed_resources: Some(oversubscribed.is_some()),
+            oversubscribed_resources: oversubscribed.unwrap_or_default(),
             operations: Some(self.known_operations()),
             resource_version_uuid: Some(self.resource_version.clone()),
             resource_providers: Some(Default::default()),

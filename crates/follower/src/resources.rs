@@ -2,8 +2,9 @@
 //! detected. Follows `src/slave/containerizer/containerizer.cpp` (`Containerizer::resources`).
 
 use crate::view::View;
+use std::{collections::BTreeSet, path::PathBuf};
 use tepui_model::{Attributes, Resources, attributes::AttributeError, resources::ParseError};
-use tepui_protocol::v1;
+use tepui_protocol::v1::{self, resource::disk_info::source};
 
 /// Ports offered where no flag says otherwise.
 const DEFAULT_PORTS: &str = "ports:[31000-32000]";
@@ -35,6 +36,10 @@ pub fn startup(
     } else {
         tepui_model::resources::parse(flag, default_role)?
     };
+    // Nothing here hands out parts of one.
+    if resources.gpus().to_f64().fract() != 0.0 {
+        return Err(ParseError::FractionOfGpu);
+    }
     let but = |total: u64, reserve: u64| {
         if total >= 2 * reserve {
             total - reserve
@@ -65,6 +70,42 @@ pub fn startup(
         }
     }
     Ok(resources.to_proto())
+}
+
+/// Where a disk of its own begins.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskRoot {
+    /// A PATH disk: made if it is absent. Relative paths begin at the work dir.
+    Path(PathBuf),
+    /// A MOUNT disk: something must be mounted there.
+    Mount(PathBuf),
+}
+
+/// The roots of the PATH and MOUNT disks among resources, each once (`docs/multiple-disk.md`).
+pub fn disk_roots(resources: &[v1::Resource]) -> Result<Vec<DiskRoot>, String> {
+    let mut roots = BTreeSet::new();
+    for resource in resources {
+        let source = resource.disk.as_ref().and_then(|d| d.source.as_ref());
+        let Some(source) = source else { continue };
+        let missing = |kind: &str| {
+            let resource = tepui_model::resources::describe(resource);
+            format!("{kind} disk root directory is not specified '{resource}'")
+        };
+        match source.r#type() {
+            source::Type::Path => {
+                let root = source.path.as_ref().and_then(|path| path.root.as_ref());
+                roots.insert(DiskRoot::Path(root.ok_or_else(|| missing("PATH"))?.into()));
+            }
+            source::Type::Mount => {
+                let root = source.mount.as_ref().and_then(|mount| mount.root.as_ref());
+                roots.insert(DiskRoot::Mount(
+                    root.ok_or_else(|| missing("MOUNT"))?.into(),
+                ));
+            }
+            source::Type::Block | source::Type::Raw | source::Type::Unknown => {}
+        }
+    }
+    Ok(roots.into_iter().collect())
 }
 
 /// Whether the flag speaks of a resource at all: `cpus:0` means none, not the detected amount.
@@ -109,13 +150,29 @@ pub fn allocated(view: &View) -> Resources {
     used
 }
 
-/// Name, total and used amount of the resources that gauges exist for.
-pub(crate) fn totals(view: &View) -> [(&'static str, f64, f64); 4] {
-    let total = &view.total;
+/// Name, total and used amount of the resources that gauges exist for: `cpus`, …, and `cpus_revocable`, …
+/// for those that are oversubscribed.
+pub(crate) fn totals(view: &View) -> [(String, f64, f64); 8] {
     let used = allocated(view);
-    ["cpus", "gpus", "mem", "disk"].map(|name| {
-        let amount = |resources: &Resources| resources.scalar(name).map_or(0.0, |s| s.to_f64());
-        (name, amount(total), amount(&used))
+    let (plain, revocable) = (used.non_revocable(), used.revocable());
+    let none = Resources::new();
+    let oversubscribed = view.oversubscribed.as_deref().unwrap_or(&none);
+    const NAMES: [&str; 4] = ["cpus", "gpus", "mem", "disk"];
+    let amount = |resources: &Resources, name| resources.scalar(name).map_or(0.0, |s| s.to_f64());
+    std::array::from_fn(|n| {
+        let name = NAMES[n % 4];
+        match n {
+            0..4 => (
+                name.to_owned(),
+                amount(&view.total, name),
+                amount(&plain, name),
+            ),
+            _ => (
+                format!("{name}_revocable"),
+                amount(oversubscribed, name),
+                amount(&revocable, name),
+            ),
+        }
     })
 }
 

@@ -5,6 +5,7 @@ use crate::{
     config::MAX_COMPLETED_TASKS_PER_EXECUTOR,
     driver::Driver,
     view::{ExecutorKind, ExecutorState, ExecutorView, FrameworkView},
+    volumes::Shown,
 };
 use indexmap::IndexMap;
 use rpds::{QueueSync, RedBlackTreeMapSync};
@@ -171,6 +172,8 @@ pub(crate) struct Executor {
     pub(crate) completed: QueueSync<Arc<v1::Task>>,
     pub(crate) ever_sent_task: bool,
     pub(crate) pending_termination: Option<Termination>,
+    /// Persistent volumes that its sandbox shows.
+    pub(crate) volumes: Shown,
     /// Recovered tasks that are not to go on: killed once it is back.
     pub(crate) kill_when_back: Vec<TaskId>,
 }

@@ -308,6 +308,7 @@ impl Follower {
             }
             Some(state) => {
                 self.enqueue(&key, &launch, fx);
+                self.end_if_refused(&key, fx);
                 if state == ExecutorState::Running {
                     self.send_queued(&key, fx);
                 }
@@ -379,6 +380,9 @@ impl Follower {
 
     /// Sends everything that is queued: single tasks, then groups.
     pub(crate) fn send_queued(&mut self, key: &ExecutorKey, fx: &mut Effects) {
+        if !self.volumes_ready(key, fx) {
+            return;
+        }
         let Some(executor) = self.executor_mut(key) else {
             return;
         };

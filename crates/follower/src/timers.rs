@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     UpdateRetry(FrameworkId, TaskId),
     /// The outcome of an operation was not acknowledged in time.
     OperationRetry(Bytes),
+    /// Next estimate of what can be oversubscribed.
+    Estimate,
     /// The next sandbox is old enough to go.
     Gc,
 }

@@ -31,6 +31,8 @@ pub struct View {
     pub leader: Option<Pid>,
     /// What there is, with what operations made of it.
     pub total: Arc<Resources>,
+    /// Revocable resources that are offered on top of it; `None` without an estimator.
+    pub oversubscribed: Option<Arc<Resources>>,
     /// Operations whose outcome is not acknowledged, by their identity.
     pub operations: RedBlackTreeMapSync<Bytes, Arc<v1::Operation>>,
     /// While tasks are killed to empty this follower.

@@ -399,6 +399,10 @@ impl Process {
                 self.locals(env, now, |core, fx| core.stop(&container, fx));
             }
             Effect::Launch(spec) => env.launch(machine, spec),
+            Effect::LinkVolumes(links) => self.inputs.push(Input::VolumesLinked {
+                container: links.container,
+                error: None,
+            }),
             Effect::Destroy { container } if self.locals.contains(&container) => {
                 self.locals(env, now, |core, fx| core.destroy(&container, fx));
             }

@@ -54,7 +54,7 @@ mod usage;
 mod users;
 
 pub use recover::{Fate, Found, forget, recover};
-pub use sandbox::create_sandbox;
+pub use sandbox::{create_sandbox, link_sandbox};
 pub use usage::{Usage, usage};
 pub use users::{current_user, host_facts, is_root, lookup_user};
 

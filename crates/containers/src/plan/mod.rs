@@ -5,8 +5,10 @@
 //! only makes system calls. Follows `src/slave/containerizer/mesos/launch.cpp`.
 
 mod limits;
+mod volumes;
 
 pub use limits::{RLimit, rlimits};
+pub use volumes::{SandboxLink, parent_sandbox, sandbox_links};
 
 use crate::record;
 use std::{
@@ -161,6 +163,9 @@ pub enum PlanError {
     /// One of `soft` and `hard` is missing, or `soft` is above `hard`.
     #[error("Invalid rlimit values")]
     InvalidRLimit,
+    /// A volume that leads nowhere it may.
+    #[error("{0}")]
+    Volume(String),
     /// Something this runtime does not do yet.
     #[error("{0} are not supported")]
     Unsupported(&'static str),
@@ -191,6 +196,7 @@ pub enum PlanError {
 /// ```
 pub fn plan(spec: &LaunchSpec, host: &HostFacts) -> Result<ProcessPlan, PlanError> {
     refuse_unsupported(spec.container_info.as_deref())?;
+    sandbox_links(spec)?;
     let environment = environment(&spec.environment)?;
     let (candidates, argv) = program(&spec.command, &spec.sandbox, &environment)?;
     check_lengths(&argv, &environment)?;
@@ -245,9 +251,6 @@ fn refuse_unsupported(info: Option<&v1::ContainerInfo>) -> Result<(), PlanError>
     }
     if info.mesos.as_ref().is_some_and(|m| m.image.is_some()) {
         return Err(PlanError::Unsupported("Container images"));
-    }
-    if !info.volumes.is_empty() {
-        return Err(PlanError::Unsupported("Container volumes"));
     }
     if info.tty_info.is_some() {
         return Err(PlanError::Unsupported("Terminals"));

@@ -111,10 +111,15 @@ pub fn task(task: &v1::Task) -> Value {
 }
 
 fn limits(task: &v1::Task) -> Value {
+    // JSON has no number for what has no end.
+    let limit = |value: f64| match value.is_finite() {
+        true => json!(value),
+        false => json!("Infinity"),
+    };
+    let limits = task.limits.iter();
     Value::Object(
-        task.limits
-            .iter()
-            .map(|(name, scalar)| (name.clone(), json!(scalar.value)))
+        limits
+            .map(|(name, scalar)| (name.clone(), limit(scalar.value)))
             .collect(),
     )
 }

@@ -386,6 +386,7 @@ pub(crate) fn describe(effect: &Effect) -> String {
         }
         Effect::StopLocalExecutor { .. } => "stop local".into(),
         Effect::Launch(_) => "launch".into(),
+        Effect::LinkVolumes(_) => "link volumes".into(),
         Effect::Destroy { .. } => "destroy".into(),
         Effect::Forget { .. } => "forget".into(),
         Effect::Signal { signal, .. } => format!("signal {signal}"),

@@ -51,6 +51,8 @@ pub enum ParseError {
         "Dynamic reservations cannot be specified at the command line; do not include a reservation with DYNAMIC type in the resources JSON"
     )]
     DynamicReservation,
+    #[error("The 'gpus' resource must be an non-negative integer")]
+    FractionOfGpu,
     #[error("Resources with the same name ('{0}') but different types are not allowed")]
     MixedTypes(String),
 }

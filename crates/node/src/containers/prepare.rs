@@ -9,7 +9,7 @@ use std::{
 };
 use tepui_containers::{
     linux,
-    plan::{HostFacts, Identity, ProcessPlan, plan},
+    plan::{HostFacts, Identity, ProcessPlan, parent_sandbox, plan, sandbox_links},
 };
 use tepui_model::container::{ContainerId, LaunchSpec, LaunchStep};
 use tokio::sync::watch;
@@ -73,6 +73,14 @@ fn plan_and_make(spec: &LaunchSpec, state: Option<Arc<Path>>) -> Result<Box<Proc
         );
         (LaunchStep::Sandbox, text)
     })?;
+    let links = sandbox_links(spec).map_err(|error| start(error.to_string()))?;
+    if let Some(parent) = parent_sandbox(spec).filter(|_| !links.is_empty()) {
+        linux::link_sandbox(parent, &spec.sandbox, &links).map_err(|error| {
+            let sandbox = spec.sandbox.display();
+            let text = format!("Failed to link volumes into sandbox '{sandbox}': {error}");
+            (LaunchStep::Sandbox, text)
+        })?;
+    }
     Ok(Box::new(plan))
 }
 

@@ -7,6 +7,7 @@ use super::{
     locals::{Inputs, Locals},
     restart::Running,
 };
+    volumes,
 use crate::{
     clock::Clock,
     containers::{self, Containers, News},
@@ -25,6 +26,7 @@ use tepui_follower::{
     io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, LocalExecutor, ProcessName, Reply},
     locals,
     view::View,
+    qos::Load,
 };
 use tepui_journal::{Outbox, PersistEffect};
 use tepui_model::{
@@ -55,6 +57,13 @@ pub(super) enum Inner {
         error: Option<String>,
     },
     Removed {
+    /// The links of a sandbox are changed, or cannot be.
+    VolumesLinked {
+        container: ContainerId,
+        sandbox: PathBuf,
+        error: Option<String>,
+    },
+    Load(Load),
         path: PathBuf,
         error: Option<String>,
     },
@@ -282,6 +291,15 @@ impl CoreLoop {
                 error,
             } => self.sandbox_ready(executor, &sandbox, error),
             Inner::Removed { path, error } => self.handle(Input::Removed { path, error }),
+            Inner::VolumesLinked {
+                container,
+                sandbox,
+                error,
+            } => {
+                self.attach_waiting(&sandbox);
+                self.handle(Input::VolumesLinked { container, error });
+            }
+            Inner::Load(load) => self.handle(Input::Load(load)),
             Inner::ForeignEnded(container) => {
                 self.foreign.forget(&container);
                 let event = ContainerEvent::Exited { status: None };
@@ -366,6 +384,11 @@ impl CoreLoop {
             Effect::StopLocalExecutor { container } => self.stop_local(&container),
             Effect::Launch(spec) => self.containers.launch(spec),
             Effect::Destroy { container } if self.locals.contains(&container) => {
+            Effect::LinkVolumes(links) => {
+                let tell = self.channels.tell.clone();
+                self.runtime
+                    .spawn_blocking(move || volumes::link_and_tell(&links, &tell));
+            }
                 self.locals
                     .step(&mut self.inputs, |core, fx| core.destroy(&container, fx));
             }

@@ -1,8 +1,8 @@
-//! What the machine offers, how full its disk is, and when it was started.
+//! What the machine offers, how full its disk is, how much it has to do, and when it was started.
 
 use std::{path::PathBuf, time::Duration};
 use tepui_containers::linux;
-use tepui_follower::resources::Detected;
+use tepui_follower::{qos::Load, resources::Detected};
 
 const MIB: u64 = 1 << 20;
 
@@ -53,4 +53,45 @@ pub(super) fn watch_disk(
             tokio::time::sleep(interval).await;
         }
     });
+}
+
+/// The kernel computes load averages every five seconds: there is nothing new before.
+const LOAD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Measures now and every `interval`, or as often as makes sense, for as long as the runtime lives.
+pub(super) fn watch_load(interval: Duration, tell: impl Fn(Load) + Send + 'static) {
+    tokio::spawn(async move {
+        loop {
+            let read = tokio::fs::read_to_string("/proc/loadavg").await;
+            match read.as_deref().ok().and_then(load_of) {
+                Some(load) => tell(load),
+                None => tracing::warn!("cannot read the system's load"),
+            }
+            tokio::time::sleep(interval.max(LOAD_INTERVAL)).await;
+        }
+    });
+}
+
+/// `0.20 0.18 0.12 1/80 11206`: averages over one, five and fifteen minutes.
+fn load_of(text: &str) -> Option<Load> {
+    let mut numbers = text.split(' ').skip(1).map(|n| n.parse().ok());
+    Some(Load {
+        five: numbers.next()??,
+        fifteen: numbers.next()??,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_is_what_the_kernel_says() {
+        let (five, fifteen) = (1.5, 0.12);
+        let load = load_of("0.20 1.50 0.12 1/80 11206\n");
+        assert_eq!(load, Some(Load { five, fifteen }));
+        assert_eq!(load_of("0.20"), None);
+        let own = std::fs::read_to_string("/proc/loadavg").expect("readable");
+        assert!(load_of(&own).is_some());
+    }
 }

@@ -14,7 +14,8 @@
 //! | `service` | routes and requests |
 //! | `operator` | the v1 operator API |
 //! | `facts` | what readers want to know and a view does not hold: statistics, metrics |
-//! | `machine` | what the machine offers, and how full its disk is |
+//! | `machine` | what the machine offers, how full its disk is, how much it has to do |
+//! | `volumes` | persistent volumes in sandboxes, and the disks they lie on |
 
 mod checkpoints;
 mod core_loop;
@@ -32,10 +33,12 @@ mod service;
 
 pub use checkpoints::CheckpointError;
 pub use machine::detect;
+mod volumes;
 pub use recover::recover;
 
 use crate::{
     clock::Clock,
+pub use volumes::DiskError;
     common::{LogLevel, Logging},
     containers::{Containers, ContainersEnd},
     fetcher::{FetchOptions, Fetcher, http::HttpClient, http::Trust},
@@ -50,7 +53,12 @@ use core_loop::{Channels, CoreLoop, Inner};
 use restart::Restart;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 use tepui_containers::linux::Launcher;
-use tepui_follower::{Config, compatibility::Policy, io::Effects};
+use tepui_follower::{
+    Config,
+    compatibility::Policy,
+    io::Effects,
+    resources::{self, DiskRoot},
+};
 use tepui_model::{Rng, resources::operations::OperationError};
 use tepui_protocol::peer::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -81,6 +89,8 @@ pub struct FollowerOptions {
     /// `--log_dir`, for the state.
     pub log_dir: Option<String>,
     /// `--external_log_file`, for the state.
+    /// `--qos_correction_interval_min`, where there is a `--qos_controller`.
+    pub qos_correction_interval_min: Duration,
     pub external_log_file: Option<String>,
     /// The log, served as `/slave/log`.
     pub log_file: Option<PathBuf>,
@@ -116,6 +126,7 @@ impl FollowerOptions {
             log_dir: None,
             external_log_file: None,
             log_file: None,
+            qos_correction_interval_min: Duration::ZERO,
             log_level: Box::new(()),
             limits: Limits::default(),
             links: LinkOptions::default(),
@@ -142,6 +153,12 @@ pub enum FollowerError {
     /// What must survive cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A disk of the resources says nothing of where it is.
+    #[error("{0}")]
+    Disks(String),
+    /// A disk of the resources cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Checkpoints are damaged, and `--strict` is on.
     #[error(
         "{} of what was checkpointed is damaged; with --strict=false the follower starts and reports \
@@ -201,6 +218,9 @@ impl FollowerNode {
         let seed = random::seed().map_err(FollowerError::Randomness)?;
         let mut rng = Rng::seed(seed);
         let clock = Clock::start();
+        let disks = resources::disk_roots(&config.resources).map_err(FollowerError::Disks)?;
+        check_disks(work_dir.clone(), disks).await?;
+        let controlled = config.qos_controller.is_some();
 
         let policy = (options.strict, options.reconfiguration_policy);
         let Restart {
@@ -236,6 +256,7 @@ impl FollowerNode {
         checkpoints::write_boot_id(&work_dir, &machine::boot_id())?;
         let (records, written) =
             checkpoints::start(work_dir.clone()).map_err(FollowerError::Thread)?;
+        let begun = volumes::link_begun(begun, &inner).await;
         machine::watch_disk(
             work_dir,
             options.disk_watch_interval,
@@ -244,6 +265,10 @@ impl FollowerNode {
         follow_leader(options.leader, tell(&inner, Inner::Leader));
 
         let files = Arc::new(Files::default());
+        if controlled {
+            let interval = options.qos_correction_interval_min;
+            machine::watch_load(interval, tell(&inner, Inner::Load));
+        }
         if let Some(log) = &options.log_file
             && let Err(error) = files.attach(log, operator::LOG_NAME)
         {
@@ -312,6 +337,13 @@ impl FollowerNode {
 /// Makes the work directory; its real path, since sandboxes are named by it.
 async fn usable_work_dir(path: PathBuf) -> Result<PathBuf, FollowerError> {
     let made = async {
+async fn check_disks(work_dir: PathBuf, disks: Vec<DiskRoot>) -> Result<(), FollowerError> {
+    let check = move || volumes::check_disks(&work_dir, &disks);
+    let checked = tokio::task::spawn_blocking(check).await;
+    // It only fails by a panic, or when the runtime ends.
+    Ok(checked.map_err(|_| FollowerError::Core)??)
+}
+
         tokio::fs::create_dir_all(&path).await?;
         tokio::fs::canonicalize(&path).await
     };
