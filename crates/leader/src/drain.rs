@@ -191,10 +191,9 @@ impl Leader {
     /// that is being removed loses its last task too.
     pub(crate) fn settle_draining(&mut self) {
         while let Some(id) = self.draining.candidates.pop_first() {
-            let empty = self
-                .state
-                .follower(&id)
-                .is_some_and(|follower| follower.tasks.is_empty() && follower.operations.is_empty());
+            let empty = self.state.follower(&id).is_some_and(|follower| {
+                follower.tasks.is_empty() && follower.operations.is_empty()
+            });
             if empty && is_draining(&self.state.roster, &id) {
                 self.drained(&id);
             }

@@ -25,8 +25,7 @@ impl Leader {
     pub(crate) fn add_framework(&mut self, framework: Framework) {
         let options = allocator_options(&framework.info, &framework.suppressed);
         let id = framework.id.clone();
-        self.allocator
-            .add_framework(&id, options, framework.active);
+        self.allocator.add_framework(&id, options, framework.active);
         if let Some(principal) = &framework.info.principal {
             Arc::make_mut(&mut self.metrics).enter(principal);
         }

@@ -329,7 +329,7 @@ fn offers_are_rescinded_when_their_time_is_up() {
 }
 
 #[test]
-fn operations_of_the_resource_model_fail_aloud() {
+fn operations_that_cannot_be_carried_out_fail_aloud() {
     let (mut cluster, scheduler, _, offer) = Cluster::offered(framework());
     let mut named = v1::offer::Operation::default();
     named.set_type(v1::offer::operation::Type::Reserve);
@@ -346,9 +346,14 @@ fn operations_of_the_resource_model_fail_aloud() {
         .expect("an operation status")
         .status;
     assert_eq!(status.state(), v1::OperationState::OperationError);
-    assert_eq!(status.message(), "RESERVE is not supported yet");
+    assert_eq!(
+        status.message(),
+        "Operation attempted with invalid resources: A RESERVE offer operation must have the Offer.Operation.reserve \
+         field set."
+    );
     cluster.nothing_left();
-    assert_eq!(cluster.view().metrics.count("master/operations/error"), 2);
+    let metrics = tepui_leader::read::metrics(&cluster.view(), 0.0);
+    assert_eq!(metrics["master/operations/error"], 2.0);
 }
 
 #[test]

@@ -219,6 +219,20 @@ impl Resource {
         }
     }
 
+    /// At most so much of a scalar; `None` when nothing would be left, or when it cannot be divided.
+    pub fn at_most(&self, most: Scalar) -> Option<Self> {
+        let amount = self.as_scalar()?;
+        if amount <= most {
+            return Some(self.clone());
+        }
+        if most <= Scalar::ZERO || self.is_indivisible() || self.is_shared() {
+            return None;
+        }
+        let mut part = self.clone();
+        part.amount = Amount::Scalar(most);
+        Some(part)
+    }
+
     /// Whether nothing is left of it.
     pub(super) fn is_empty(&self) -> bool {
         self.copies == 0 || self.amount.is_empty()
