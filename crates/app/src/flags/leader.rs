@@ -79,7 +79,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "root_submissions": switch = "true", Works, "frameworks may run tasks as root";
     "version": switch = "false", Works, "print the version and exit";
     "webui_dir": value = "/opt/mesos/share/mesos/webui", NoEffect("there is no web UI"), "directory of the web UI";
-    "weights": value, Later("the resource model"), "weights of roles";
+    "weights": value, Works, "weights of roles, such as a=2,b=0.5, until the registry has some";
     "whitelist": value, Later("the resource model"), "file of host names that may be offered";
     "work_dir": value, Works, "directory for durable state";
     "zk": value, Works, "where leaders are elected and keep the registry: zk://[user:password@]host:port,.../path, or file:// with that";

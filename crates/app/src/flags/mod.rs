@@ -557,13 +557,13 @@ mod tests {
 
     #[test]
     fn features_that_are_not_there_are_said_by_name_and_unsafe_ones_refused() {
-        let (settings, _) = resolve(&["--weights=a=1", "--quorum=2"], &[]).unwrap();
+        let (settings, _) = resolve(&["--hooks=a", "--quorum=2"], &[]).unwrap();
         let warnings = settings.unsupported().unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
             warnings
                 .iter()
-                .any(|w| w.starts_with("--weights (command line)"))
+                .any(|w| w.starts_with("--hooks (command line)"))
         );
         let (settings, _) = resolve(&["--acls={}"], &[]).unwrap();
         assert!(matches!(

@@ -11,6 +11,7 @@ use crate::{
     tls,
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -111,6 +112,8 @@ fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
     config.root_submissions = settings.is_on("root_submissions");
     config.require_follower_domain = settings.is_on("require_agent_domain");
     config.roles = settings.parsed("roles", roles)?;
+    let parse = |text: &str| weights(text, config.roles.as_ref());
+    config.weights = settings.parsed("weights", parse)?.unwrap_or_default();
     config.rate_limits = settings.parsed("rate_limits", tepui_leader::limits::RateLimits::parse)?;
     if let Some(value) = duration("allocation_interval")? {
         config.allocator.allocation_interval = value;
@@ -131,6 +134,30 @@ fn roles(text: &str) -> Result<std::collections::BTreeSet<String>, tepui_model::
     names
         .map(|name| tepui_model::roles::validate(name).map(|()| name.to_owned()))
         .collect()
+}
+
+/// `a=2,b=0.5`
+fn weights(
+    text: &str,
+    only: Option<&BTreeSet<String>>,
+) -> Result<BTreeMap<String, f64>, String> {
+    let weight = |part: &str| {
+        let wrong = |why: String| format!("Invalid weight: '{part}'. {why}");
+        let form = || wrong("--weights should be of the form 'role=weight,role=weight'".to_owned());
+        let (role, weight) = part.split_once('=').ok_or_else(form)?;
+        let (role, weight) = (role.trim(), weight.trim());
+        tepui_model::roles::validate(role).map_err(|error| wrong(error.to_string()))?;
+        if only.is_some_and(|only| role != "*" && !only.contains(role)) {
+            return Err(wrong(format!("{role} is not a valid role")));
+        }
+        let weight: f64 = weight.parse().map_err(|_| form())?;
+        match weight.is_finite() && weight > 0.0 {
+            true => Ok((role.to_owned(), weight)),
+            false => Err(wrong("Weights must be positive".to_owned())),
+        }
+    };
+    let parts = text.split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(weight).collect()
 }
 
 /// `cpus:0.01|mem:32`: at least one of these must be there.

@@ -1,69 +1,132 @@
-//! Older endpoints that change resources by a posted form.
+//! Older endpoints that change a follower's resources by a posted form: `/reserve`, `/unreserve`,
+//! `/create-volumes`, `/destroy-volumes`.
 //!
-//! What they do comes with the resource model; until then what is wrong with a request is said in the
-//! reference's words (`src/master/http.cpp`), and what is right with it is refused by name.
+//! Follows the handlers of these names in `src/master/http.cpp`. A form is turned into the call of the
+//! operator API that does the same; what it does is the core's to decide.
 
-use crate::http::{Request, Response, response};
-use tepui_leader::View;
-use tepui_model::FollowerId;
+use super::service::LeaderService;
+use crate::http::{ContentType, Request, Response, response};
+use std::collections::BTreeMap;
+use tepui_leader::{Input, Via};
 use tepui_protocol::{
     json::{self, Names},
-    v1::Resource,
+    v1::{
+        AgentId, Resource,
+        master::{self, call},
+    },
 };
 
 /// An endpoint that takes only `POST`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct FormEndpoint {
-    path: &'static str,
-    /// The form's parameter with resources.
-    resources: &'static str,
+pub(super) enum FormEndpoint {
+    Reserve,
+    Unreserve,
+    CreateVolumes,
+    DestroyVolumes,
 }
 
 /// Their paths.
 pub(super) const ENDPOINTS: [(&str, FormEndpoint); 4] = [
-    form("/reserve", "resources"),
-    form("/unreserve", "resources"),
-    form("/create-volumes", "volumes"),
-    form("/destroy-volumes", "volumes"),
+    ("/reserve", FormEndpoint::Reserve),
+    ("/unreserve", FormEndpoint::Unreserve),
+    ("/create-volumes", FormEndpoint::CreateVolumes),
+    ("/destroy-volumes", FormEndpoint::DestroyVolumes),
 ];
 
-const fn form(path: &'static str, resources: &'static str) -> (&'static str, FormEndpoint) {
-    (path, FormEndpoint { path, resources })
-}
-
 impl FormEndpoint {
+    /// The form's parameter with resources.
+    fn part(self) -> &'static str {
+        match self {
+            Self::Reserve | Self::Unreserve => "resources",
+            Self::CreateVolumes | Self::DestroyVolumes => "volumes",
+        }
+    }
+
     /// The answer to a request.
-    pub(super) fn answer(self, view: &View, request: &Request) -> Response {
+    pub(super) async fn answer(self, service: &LeaderService, request: Request) -> Response {
         if request.method != http::Method::POST {
             return response::method_not_allowed(&["POST"], &request.method);
         }
-        if let Some(error) = problem(self.resources, view, request) {
-            return response::text(400, error);
+        let call = match self.call(&request) {
+            Ok(call) => Box::new(call),
+            Err(error) => return response::text(400, error),
+        };
+        let principal = request.principal_name();
+        let input = |request| Input::Operator {
+            request,
+            call,
+            via: Via::Endpoint,
+            principal,
+        };
+        service.ask(ContentType::Json, input).await
+    }
+
+    /// What a form asks for, or what is wrong with it.
+    fn call(self, request: &Request) -> Result<master::Call, String> {
+        let form = request
+            .form()
+            .map_err(|error| format!("Unable to decode query string: {error}"))?;
+        let agent = form.get("slaveId").ok_or_else(|| missing("slaveId"))?;
+        let agent_id = AgentId {
+            value: agent.clone(),
+        };
+        let part = self.part();
+        let resources = self.list(&form, part)?.ok_or_else(|| missing(part))?;
+        let mut call = master::Call::default();
+        match self {
+            Self::Reserve => {
+                call.set_type(call::Type::ReserveResources);
+                call.reserve_resources = Some(call::ReserveResources {
+                    agent_id,
+                    source: self.list(&form, "source")?.unwrap_or_default(),
+                    resources,
+                });
+            }
+            Self::Unreserve => {
+                call.set_type(call::Type::UnreserveResources);
+                call.unreserve_resources = Some(call::UnreserveResources {
+                    agent_id,
+                    resources,
+                });
+            }
+            Self::CreateVolumes => {
+                call.set_type(call::Type::CreateVolumes);
+                call.create_volumes = Some(call::CreateVolumes {
+                    agent_id,
+                    volumes: resources,
+                });
+            }
+            Self::DestroyVolumes => {
+                call.set_type(call::Type::DestroyVolumes);
+                call.destroy_volumes = Some(call::DestroyVolumes {
+                    agent_id,
+                    volumes: resources,
+                });
+            }
         }
-        response::text(501, format!("POST {} is not supported yet", self.path))
+        Ok(call)
+    }
+
+    /// Resources as a parameter of the form has them, if it is there.
+    fn list(
+        self,
+        form: &BTreeMap<String, String>,
+        part: &str,
+    ) -> Result<Option<Vec<Resource>>, String> {
+        let Some(text) = form.get(part) else {
+            return Ok(None);
+        };
+        let list = json::decode_list_with(text.as_bytes(), Names::V0);
+        list.map(Some).map_err(|error| {
+            let parsing = match self {
+                Self::Reserve => "Error parsing",
+                _ => "Error in parsing",
+            };
+            format!("{parsing} '{part}' query parameter in the request body: {error}")
+        })
     }
 }
 
-/// What is wrong with a form about an agent's resources.
-fn problem(part: &str, view: &View, request: &Request) -> Option<String> {
-    let form = match request.form() {
-        Ok(form) => form,
-        Err(error) => return Some(format!("Unable to decode query string: {error}")),
-    };
-    let missing = |name: &str| format!("Missing '{name}' query parameter in the request body");
-    let Some(agent) = form.get("slaveId") else {
-        return Some(missing("slaveId"));
-    };
-    let Some(resources) = form.get(part) else {
-        return Some(missing(part));
-    };
-    if let Err(error) = json::decode_list_with::<Resource>(resources.as_bytes(), Names::V0) {
-        return Some(format!(
-            "Error in parsing '{part}' query parameter in the request body: {error}"
-        ));
-    }
-    let known = view
-        .followers
-        .contains_key(&FollowerId::new(agent.as_str()));
-    (!known).then(|| "No agent found with specified ID".to_owned())
+fn missing(name: &str) -> String {
+    format!("Missing '{name}' query parameter in the request body")
 }

@@ -32,6 +32,7 @@ mod maintenance;
 mod operator;
 mod reads;
 mod service;
+mod shares;
 mod tenure;
 mod term;
 mod zookeeper;

@@ -61,22 +61,20 @@ impl ViewEndpoint {
         self.name == "flags"
     }
 
-    /// Whether it is the maintenance schedule, which can be changed.
-    pub(super) fn is_schedule(self) -> bool {
-        self.name == "maintenance/schedule"
+    /// Its name, if it can be changed and the request is to do that.
+    pub(super) fn changed_by(self, request: &Request) -> Option<&'static str> {
+        let method = request.method.as_str();
+        let changes = !matches!(method, "GET" | "HEAD") && self.methods.contains(&method);
+        changes.then_some(self.name)
     }
 
-    /// The answer to a request that does not read; those that change something come with the
-    /// resource model.
+    /// The answer to a request that neither reads nor changes it.
     pub(super) fn refusal(self, request: &Request) -> Option<Response> {
         let method = &request.method;
         if self.methods.is_empty() || matches!(*method, http::Method::GET | http::Method::HEAD) {
             return None;
         }
-        Some(match self.methods.contains(&method.as_str()) {
-            true => response::text(501, format!("{method} /{} is not supported yet", self.name)),
-            false => response::method_not_allowed(self.methods, method),
-        })
+        Some(response::method_not_allowed(self.methods, method))
     }
 
     /// The document.

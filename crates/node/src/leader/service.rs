@@ -6,6 +6,7 @@ use super::{
     maintenance::{self, Machines},
     operator,
     reads::{self, ViewEndpoint},
+    shares,
 };
 use crate::{
     clock::Clock,
@@ -308,11 +309,13 @@ impl LeaderService {
                 common::help(&all.collect::<Vec<_>>())
             }
             Endpoint::Files(which) => common::files(&self.files, which, request).await,
-            Endpoint::View(which) if which.is_schedule() && request.method == Method::POST => {
-                maintenance::schedule(self, request).await
-            }
-            Endpoint::View(which) => self.view_endpoint(which, request).await,
-            Endpoint::Form(which) => which.answer(&self.view(), &request),
+            Endpoint::View(which) => match which.changed_by(&request) {
+                Some("quota") => shares::quota(self, request).await,
+                Some("weights") => shares::weights(self, request).await,
+                Some(_) => maintenance::schedule(self, request).await,
+                None => self.view_endpoint(which, request).await,
+            },
+            Endpoint::Form(which) => which.answer(self, request).await,
             Endpoint::Registry => self.show_registry(request).await,
             Endpoint::Machines(which) => maintenance::machines(self, which, request).await,
         }
