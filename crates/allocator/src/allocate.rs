@@ -2,32 +2,19 @@
 
 use crate::{
     Allocator,
-    options::{FrameworkCapabilities, OfferedResources},
-    sorter::Key,
-    state::{Whom, is_refined},
+    options::OfferedResources,
+    portion::{Stage, Turn},
+    state::Whom,
+    walk::{FEW, Place, Scope, Taker},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_model::{Resource, Resources, Rng, Time};
+use tepui_model::{Rng, Time};
 
-/// With more candidates than this it is cheaper to go through everybody in order, since that ends
-/// when the follower has nothing left.
-const FEW: usize = 16;
-
-/// What is free on a follower for the clients of a role with the same abilities; kept from one
-/// client to the next, since most get the same answer.
-struct Portion {
-    role: u32,
-    capabilities: FrameworkCapabilities,
-    resources: Resources,
-}
-
-/// One follower's turn.
-struct Turn {
-    slot: u32,
+/// Where offers go, and what they need on the way.
+struct Round<'a> {
     now: Time,
-    /// A shared object goes to one framework at a time, though it could go to all.
-    offered_shared: Resources,
-    portion: Option<Portion>,
+    rng: &'a mut Rng,
+    out: &'a mut Vec<OfferedResources>,
 }
 
 impl Allocator {
@@ -35,27 +22,46 @@ impl Allocator {
     /// order of followers spreads load (as in the reference); everything else is deterministic.
     pub fn allocate(&mut self, now: Time, rng: &mut Rng, out: &mut Vec<OfferedResources>) {
         self.expire_filters(now);
-        if self.hungry.is_empty() && self.dirty.is_empty() {
-            return;
+        self.wake(now);
+        if !(self.hungry.is_empty() && self.dirty.is_empty() && !self.has_loosened()) {
+            if self.totals.settle() {
+                self.refresh_all_orders(rng);
+            } else {
+                self.refresh_orders(rng);
+            }
+            let mut round = Round { now, rng, out };
+            self.serve_changes(&mut round);
+            self.serve_woken(&mut round);
         }
-        self.totals.settle();
-        self.role_order.refresh(&self.totals);
+        self.note_surplus();
+    }
+
+    /// Followers that have changed, and clients that can take more than before.
+    fn serve_changes(&mut self, round: &mut Round<'_>) {
         let hungry = std::mem::take(&mut self.hungry);
+        let all_hungry = self.scope_of(hungry.iter().copied());
         let mut work = self.take_work(&hungry);
-        shuffle(&mut work, rng);
-        for (slot, whom) in work {
-            let mut turn = Turn {
-                slot,
-                now,
-                offered_shared: Resources::new(),
-                portion: None,
-            };
-            match whom {
-                Whom::Only(clients) if clients.len() + hungry.len() <= FEW => {
-                    let candidates = hungry.iter().chain(&clients).copied().collect();
-                    self.offer_among(&mut turn, candidates, out);
+        for stage in [Stage::Guarantees, Stage::FairShares] {
+            if stage == Stage::Guarantees && self.creditors.is_empty() {
+                continue;
+            }
+            shuffle(&mut work, round.rng);
+            for (slot, whom) in &work {
+                match whom {
+                    Whom::All => self.offer(round, *slot, stage, &Scope::Everyone),
+                    Whom::Only(clients) if clients.is_empty() => {
+                        self.offer(round, *slot, stage, &all_hungry);
+                    }
+                    Whom::Only(clients) => {
+                        let mut both: Vec<u32> = clients.to_vec();
+                        both.extend(&hungry);
+                        both.sort_unstable();
+                        both.dedup();
+                        both.retain(|client| self.clients.get(*client).is_some());
+                        let scope = self.scope_of(both.iter().copied());
+                        self.offer(round, *slot, stage, &scope);
+                    }
                 }
-                _ => self.offer_to_all(&mut turn, out),
             }
         }
     }
@@ -73,144 +79,210 @@ impl Allocator {
             .collect()
     }
 
-    /// Everybody, in fair order. An offer moves its receiver back, so the walk goes by place: it
-    /// meets everyone, and someone twice only after getting something.
-    fn offer_to_all(&mut self, turn: &mut Turn, out: &mut Vec<OfferedResources>) {
-        if self.nothing_allocatable(turn.slot) {
+    /// Roles that quota held back, and no longer does.
+    fn serve_woken(&mut self, round: &mut Round<'_>) {
+        if self.take_all_woken(round.now) {
+            self.go_through_for_all(round);
+        }
+        let mut woken = self.take_woken(round.now);
+        if woken.is_empty() || self.free.is_empty() {
             return;
         }
-        let mut role_place: Option<Key> = None;
-        while let Some(role_key) = self.role_order.next_after(role_place.as_ref()).cloned() {
-            let role = role_key.member;
-            role_place = Some(role_key);
-            self.roles[role].clients.refresh(&self.totals);
-            let mut place: Option<Key> = None;
-            while let Some(key) = self.roles[role].clients.next_after(place.as_ref()).cloned() {
-                let client = key.member;
-                place = Some(key);
-                if !self.offer_to(turn, client, out) {
-                    break;
-                }
+        for role in &woken {
+            let name = self.roles[*role].name.clone();
+            self.held_back.release(&name);
+        }
+        let mut scope = self.scope_of_roles(&woken);
+        let mut in_vain = 0;
+        let mut trip = self.round_trip(round.rng);
+        while let Some(slot) = trip.next(&self.free) {
+            let before = round.out.len();
+            for stage in [Stage::Guarantees, Stage::FairShares] {
+                self.offer(round, slot, stage, &scope);
             }
-            if !self.followers[turn.slot].has_something() {
+            if round.out.len() == before {
+                in_vain += 1;
+                continue;
+            }
+            in_vain = 0;
+            let (open, shut): (Vec<u32>, Vec<u32>) =
+                woken.iter().partition(|role| !self.is_shut(**role));
+            if shut.is_empty() {
+                continue;
+            }
+            shut.into_iter().for_each(|role| self.hold_again(role));
+            if open.is_empty() {
                 return;
             }
+            scope = self.scope_of_roles(&open);
+            woken = open;
+        }
+        for role in woken {
+            self.looked_for(role, in_vain, round.now);
         }
     }
 
-    /// A few, in fair order.
-    fn offer_among(
-        &mut self,
-        turn: &mut Turn,
-        candidates: BTreeSet<u32>,
-        out: &mut Vec<OfferedResources>,
-    ) {
-        if self.nothing_allocatable(turn.slot) {
+    fn go_through_for_all(&mut self, round: &mut Round<'_>) {
+        let mut in_vain = 0;
+        let mut trip = self.round_trip(round.rng);
+        while let Some(slot) = trip.next(&self.free) {
+            if self.is_surplus_too_little() {
+                self.held_back.note_all();
+                break;
+            }
+            let before = round.out.len();
+            self.offer(round, slot, Stage::FairShares, &Scope::Everyone);
+            in_vain = if round.out.len() == before {
+                in_vain + 1
+            } else {
+                0
+            };
+        }
+        self.looked_for_all(in_vain, round.now);
+    }
+
+    fn scope_of_roles(&self, roles: &[u32]) -> Scope {
+        let clients = roles
+            .iter()
+            .flat_map(|role| self.roles[*role].clients.active_members());
+        self.scope_of(clients)
+    }
+
+    /// Followers with something free, from a random one on.
+    fn round_trip(&self, rng: &mut Rng) -> RoundTrip {
+        let last = self.free.last().copied().unwrap_or_default();
+        let start = rng.below(u64::from(last) + 1) as u32;
+        RoundTrip {
+            start,
+            from: start,
+            wrapped: false,
+        }
+    }
+
+    /// Offers what is free on a follower to whom it concerns.
+    fn offer(&mut self, round: &mut Round<'_>, slot: u32, stage: Stage, scope: &Scope) {
+        if !self.free.contains(&slot) || (stage == Stage::Guarantees && self.creditors.is_empty()) {
             return;
         }
-        let mut ordered: Vec<(Key, Key)> = Vec::with_capacity(candidates.len());
-        for client in candidates {
-            let Some(role) = self.clients.get(client).map(|c| c.role) else {
-                continue;
-            };
-            self.roles[role].clients.refresh(&self.totals);
-            if let (Some(role_key), Some(key)) = (
-                self.role_order.key(role),
-                self.roles[role].clients.key(client),
-            ) {
-                ordered.push((role_key.clone(), key.clone()));
-            }
+        let mut turn = Turn::new(slot, stage, round.now);
+        turn.take_stock(&self.followers[slot]);
+        if stage == Stage::FairShares && turn.plain && self.is_surplus_too_little() {
+            self.held_back.note_all();
+            return;
         }
-        ordered.sort_unstable();
-        for (_, key) in ordered {
-            self.offer_to(turn, key.member, out);
+        match scope {
+            Scope::Few(clients) => self.offer_to_few(&mut turn, clients, round),
+            _ => self.offer_in_order(&mut turn, scope, round),
         }
+        for (role, by_limits, by_headroom) in &turn.held_back {
+            let name = &self.roles[*role].name;
+            self.held_back.note(name, *role, *by_limits, *by_headroom);
+        }
+        self.redraw(&turn, round.rng);
     }
 
-    /// Offers a client all it may have on the follower. `false` when there is nothing left for its
-    /// role.
-    fn offer_to(&mut self, turn: &mut Turn, client: u32, out: &mut Vec<OfferedResources>) -> bool {
-        let c = &self.clients[client];
-        let (framework, role) = (&self.frameworks[c.framework], &self.roles[c.role]);
-        let follower = &self.followers[turn.slot];
-        let capabilities = framework.options.capabilities;
-        let portion = match &turn.portion {
-            Some(portion) if portion.role == c.role && portion.capabilities == capabilities => {
-                portion
-            }
-            _ => {
-                let for_role = (&follower.available + &follower.shared)
-                    .saturating_sub(&turn.offered_shared)
-                    .filter(|resource| resource.is_allocatable_to(&role.name));
-                if for_role.is_empty() {
-                    return false;
+    fn offer_in_order(&mut self, turn: &mut Turn, scope: &Scope, round: &mut Round<'_>) {
+        let mut narrow = turn.all_reserved;
+        'again: loop {
+            for entry in self.entries(turn) {
+                let mut place = Place::new();
+                while let Some(taker) = self.next_taker(turn, scope, entry, &place) {
+                    place.clone_from(&taker.place);
+                    self.give(turn, taker, round);
+                    if !turn.is_anything_free() || !self.free.contains(&turn.slot) {
+                        return;
+                    }
+                    if turn.all_reserved && !narrow {
+                        narrow = true;
+                        continue 'again;
+                    }
                 }
-                let resources = for_role.filter(|resource| can_take(capabilities, resource));
-                turn.portion.insert(Portion {
-                    role: c.role,
-                    capabilities,
-                    resources,
-                })
             }
-        };
-        let excluded =
-            (self.options.filter_gpu_resources && follower.has_gpus && !capabilities.gpu_resources)
-                || (follower.remote && !capabilities.region_aware)
-                || (capabilities.multi_role && !follower.capabilities.multi_role)
-                || (!follower.capabilities.hierarchical_role && role.name.contains('/'));
-        let minimum = framework
-            .options
-            .min_allocatable_resources
-            .get(&role.name)
-            .unwrap_or(&self.options.min_allocatable_resources);
-        let enough = minimum.is_empty()
-            || minimum
-                .iter()
-                .any(|least| portion.resources.contains_quantities(least));
-        if excluded
-            || portion.resources.is_empty()
-            || !enough
-            || follower.is_filtered(client, &portion.resources, turn.now)
-        {
-            return true;
+            return;
         }
-        let resources = portion.resources.clone();
-        out.push(OfferedResources {
-            framework: framework.id.clone(),
-            role: role.name.clone(),
-            follower: follower.id.clone(),
-            resources: resources.clone().allocated(&role.name),
-        });
-        let (role, held) = (
-            c.role,
-            follower.held.get(&client).cloned().unwrap_or_default(),
-        );
-        turn.offered_shared += &resources.shared();
-        turn.portion = None;
-        self.replace_held(turn.slot, client, held + &resources);
-        self.roles[role].clients.choose(client);
-        self.role_order.choose(role);
-        true
     }
 
-    /// What is free on the follower is too little for any framework without its own minimum, and
-    /// there is no other: the common case of leftover crumbs.
-    fn nothing_allocatable(&self, slot: u32) -> bool {
-        let follower = &self.followers[slot];
-        let least = &self.options.min_allocatable_resources;
-        follower.shared.is_empty()
-            && !least.is_empty()
-            && self.own_minimums == 0
-            && !least
-                .iter()
-                .any(|least| follower.available.contains_quantities(least))
+    fn offer_to_few(&mut self, turn: &mut Turn, clients: &[u32], round: &mut Round<'_>) {
+        let mut ordered: Vec<(Place, u32)> = clients
+            .iter()
+            .filter_map(|client| Some((self.keys_of_client(*client)?, *client)))
+            .collect();
+        if ordered.len() > 1 {
+            ordered.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        }
+        for (place, client) in ordered {
+            if let Ok(resources) = self.judge(turn, client) {
+                let taker = Taker {
+                    client,
+                    resources,
+                    place,
+                };
+                self.give(turn, taker, round);
+            }
+        }
+        debug_assert!(clients.len() <= FEW);
+    }
+
+    fn give(&mut self, turn: &mut Turn, taker: Taker, round: &mut Round<'_>) {
+        let Taker {
+            client, resources, ..
+        } = taker;
+        let c = &self.clients[client];
+        let role = &self.roles[c.role].name;
+        let follower = &self.followers[turn.slot];
+        round.out.push(OfferedResources {
+            framework: self.frameworks[c.framework].id.clone(),
+            role: role.clone(),
+            follower: follower.id.clone(),
+            resources: resources.clone().allocated(role),
+        });
+        let held = follower.held.get(client).cloned().unwrap_or_default();
+        turn.offered_shared += &resources.shared();
+        self.replace_held(turn.slot, client, held + &resources);
+        self.choose(client, round.rng);
+        turn.take_stock(&self.followers[turn.slot]);
+    }
+
+    /// In orders at random, whoever was passed draws a new place.
+    fn redraw(&mut self, turn: &Turn, rng: &mut Rng) {
+        if turn.passed.is_empty() {
+            return;
+        }
+        for (role, clients, member) in &turn.passed {
+            let entry = &mut self.roles[*role];
+            let order = if *clients {
+                &mut entry.clients
+            } else {
+                &mut entry.order
+            };
+            order.redraw(std::iter::once(*member));
+            self.stale.insert(*role);
+        }
+        self.refresh_orders(rng);
     }
 }
 
-fn can_take(capabilities: FrameworkCapabilities, resource: &Resource) -> bool {
-    (capabilities.shared_resources || !resource.is_shared())
-        && (capabilities.revocable_resources || !resource.is_revocable())
-        && (capabilities.reservation_refinement || !is_refined(resource))
+/// Followers with something free, in a circle. Offers change which are free, so it goes by slot.
+struct RoundTrip {
+    start: u32,
+    /// The next one is this or after it.
+    from: u32,
+    wrapped: bool,
+}
+
+impl RoundTrip {
+    fn next(&mut self, free: &BTreeSet<u32>) -> Option<u32> {
+        if !self.wrapped {
+            if let Some(slot) = free.range(self.from..).next() {
+                self.from = slot + 1;
+                return Some(*slot);
+            }
+            (self.wrapped, self.from) = (true, 0);
+        }
+        let slot = *free.range(self.from..self.start.max(self.from)).next()?;
+        self.from = slot + 1;
+        Some(slot)
+    }
 }
 
 fn shuffle<T>(items: &mut [T], rng: &mut Rng) {

@@ -20,7 +20,7 @@ use tepui_model::{FollowerId, FrameworkId, Time};
 const NOW: Time = Time::from_nanos(0);
 
 /// A follower's planned unavailability, as far as questions go.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Maintenance {
     /// Frameworks that were asked and have not answered.
     outstanding: BTreeSet<u32>,
@@ -29,7 +29,7 @@ pub(crate) struct Maintenance {
 }
 
 /// What is to be asked, and where anything is at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Questions {
     /// Pairs of follower and framework to look at, by when.
     looks: BTreeSet<(Time, u32, u32)>,
@@ -135,7 +135,7 @@ impl Allocator {
         };
         let holds_something = || {
             let mut clients = asked.clients.values();
-            clients.any(|client| follower.held.contains_key(client))
+            clients.any(|client| follower.held.contains(*client))
         };
         follower.active
             && asked.known
@@ -161,8 +161,8 @@ impl Allocator {
         if self.followers[slot].maintenance.is_none() {
             return;
         }
-        let holders = self.followers[slot].held.keys();
-        let frameworks: BTreeSet<u32> = holders.map(|c| self.clients[*c].framework).collect();
+        let holders = self.followers[slot].held.clients();
+        let frameworks: BTreeSet<u32> = holders.map(|c| self.clients[c].framework).collect();
         for framework in frameworks {
             self.inverse.add(NOW, slot, framework);
         }
@@ -240,8 +240,8 @@ impl Allocator {
                 );
             }
             // Liveness: whoever could be asked has been, or is noted.
-            for client in follower.held.keys() {
-                let framework = self.clients[*client].framework;
+            for client in follower.held.clients() {
+                let framework = self.clients[client].framework;
                 let asked = maintenance.outstanding.contains(&framework);
                 let noted = self
                     .inverse

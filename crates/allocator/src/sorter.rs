@@ -1,26 +1,31 @@
-//! Who is next: members ordered by dominant share.
+//! Who is next: the members of a level in order.
 //!
-//! A member's share is the largest fraction it holds of any scalar in the cluster, divided by its
+//! **By fair share.** A member's share is the largest fraction it holds of any scalar in the cluster, divided by its
 //! weight; ties go to who was chosen less often, then to the lesser name (DRF, as
-//! `src/master/allocator/mesos/sorter/drf/sorter.cpp`). The order is kept, not computed: a change of
-//! one member's allocation costs one re-insertion.
+//! `src/master/allocator/mesos/sorter/drf/sorter.cpp`). A change of the cluster's totals changes every share. But if all
+//! totals grow by the same factor the order stays, so shares are taken against a *base* and recomputed only when the
+//! proportions between the totals have moved by more than [`DRIFT`] since.
 //!
-//! A change of the cluster's totals changes every share. But if all totals grow by the same factor
-//! the order stays, so shares are taken against a *base* and recomputed only when the proportions
-//! between the totals have moved by more than [`DRIFT`] since.
+//! **At random, by weight** (`sorter/random/sorter.cpp`). The reference shuffles all members for each follower. Here each has
+//! a place drawn from an exponential distribution, and whoever was passed draws anew: since such draws know no past,
+//! every walk meets the members as a fresh weighted shuffle would.
+//!
+//! The order is kept, not computed: changes are noted, and cost one re-insertion each at the next look.
 
+use crate::options::SorterKind;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_set},
+    iter::Peekable,
     ops::Bound,
     sync::Arc,
 };
-use tepui_model::{Quantities, resources::Name};
+use tepui_model::{Quantities, Rng, resources::Name};
 
 /// How far proportions may move before the order is recomputed.
 const DRIFT: f64 = 1.0 / 1024.0;
 
 /// Scalar totals of the cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) quantities: Quantities,
     base: Quantities,
@@ -41,12 +46,14 @@ impl Totals {
         self.quantities.add_all(new);
     }
 
-    /// Takes the present totals as base if their proportions have drifted.
-    pub(crate) fn settle(&mut self) {
-        if self.has_drifted() {
+    /// Takes the present totals as base if their proportions have drifted; whether they had.
+    pub(crate) fn settle(&mut self) -> bool {
+        let drifted = self.has_drifted();
+        if drifted {
             self.base = self.quantities.clone();
             self.generation += 1;
         }
+        drifted
     }
 
     fn has_drifted(&self) -> bool {
@@ -71,7 +78,7 @@ impl Totals {
         })
     }
 
-    /// The true share, against the present totals.
+    /// Dominant share, without weights.
     pub(crate) fn share(&self, allocation: &Quantities) -> f64 {
         dominant_share(allocation, &self.quantities, |name| {
             self.excluded.contains(name.as_str())
@@ -99,58 +106,75 @@ fn dominant_share(
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     /// Bits of a non-negative float: they compare as the float does.
-    share: u64,
+    place: u64,
     chosen: u64,
     name: Arc<str>,
     pub(crate) member: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Member {
     key: Key,
     allocation: Quantities,
     weight: f64,
     active: bool,
+    closed: bool,
+    stale: bool,
 }
 
-impl Member {
-    fn rekey(&mut self, totals: &Totals) {
-        let share = totals.share_of_base(&self.allocation) / self.weight;
-        self.key.share = if share > 0.0 { share.to_bits() } else { 0 };
-    }
-}
-
-/// Members in order. Inactive ones keep their allocation but are not in the order.
-#[derive(Debug, Default)]
+/// Members in order. Inactive ones keep their allocation but are not in the order; closed ones are in an order of their
+/// own, since most walks have nothing for them.
+#[derive(Clone, Debug)]
 pub(crate) struct Sorter {
+    kind: SorterKind,
     members: BTreeMap<u32, Member>,
-    order: BTreeSet<Key>,
+    open: BTreeSet<Key>,
+    closed: BTreeSet<Key>,
+    /// Members whose keys are not what they should be.
+    stale: Vec<u32>,
     generation: u64,
+    /// Where draws start.
+    clock: f64,
 }
 
 impl Sorter {
+    pub(crate) fn new(kind: SorterKind) -> Self {
+        Self {
+            kind,
+            members: BTreeMap::new(),
+            open: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            stale: Vec::new(),
+            generation: 0,
+            clock: 0.0,
+        }
+    }
     /// Adds an inactive member that holds nothing.
     pub(crate) fn insert(&mut self, member: u32, name: Arc<str>, weight: f64) {
         let key = Key {
-            share: 0,
+            place: 0,
             chosen: 0,
             name,
             member,
         };
-        self.members.insert(
-            member,
-            Member {
-                key,
-                allocation: Quantities::new(),
-                weight,
-                active: false,
-            },
-        );
+        let entry = Member {
+            key,
+            allocation: Quantities::new(),
+            weight,
+            active: false,
+            closed: false,
+            stale: false,
+        };
+        self.members.insert(member, entry);
     }
     pub(crate) fn remove(&mut self, member: u32) {
         if let Some(gone) = self.members.remove(&member) {
-            self.order.remove(&gone.key);
+            self.open.remove(&gone.key);
+            self.closed.remove(&gone.key);
         }
+    }
+    pub(crate) fn is_random(&self) -> bool {
+        self.kind == SorterKind::Random
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -159,96 +183,173 @@ impl Sorter {
         self.members.keys().copied()
     }
     pub(crate) fn has_active(&self) -> bool {
-        !self.order.is_empty()
+        !self.open.is_empty() || !self.closed.is_empty()
+    }
+    pub(crate) fn active_members(&self) -> impl Iterator<Item = u32> {
+        self.after(None, true).map(|key| key.member)
     }
     pub(crate) fn is_active(&self, member: u32) -> bool {
         self.members.get(&member).is_some_and(|m| m.active)
     }
     pub(crate) fn set_active(&mut self, member: u32, active: bool) {
-        self.change(member, |m| m.active = active);
+        if self.is_active(member) != active {
+            self.relocate(member, |m| m.active = active);
+            if self.is_random() {
+                self.mark_stale(member);
+            }
+        }
     }
-    pub(crate) fn set_weight(&mut self, member: u32, weight: f64, totals: &Totals) {
-        self.change(member, |m| {
+    /// Whether a walk that has nothing but unreserved scalars may leave the member out.
+    pub(crate) fn set_closed(&mut self, member: u32, closed: bool) {
+        self.relocate(member, |m| m.closed = closed);
+    }
+    pub(crate) fn set_weight(&mut self, member: u32, weight: f64) {
+        if let Some(m) = self.members.get_mut(&member) {
             m.weight = weight;
-            m.rekey(totals);
-        });
+            self.mark_stale(member);
+        }
+    }
+    pub(crate) fn weight(&self, member: u32) -> f64 {
+        self.members.get(&member).map_or(1.0, |m| m.weight)
     }
     pub(crate) fn allocation(&self, member: u32) -> Option<&Quantities> {
         self.members.get(&member).map(|m| &m.allocation)
     }
     /// Replaces a part of what a member holds.
-    pub(crate) fn change_allocation(
-        &mut self,
-        member: u32,
-        old: &Quantities,
-        new: &Quantities,
-        totals: &Totals,
-    ) {
-        self.change(member, |m| {
+    pub(crate) fn change_allocation(&mut self, member: u32, old: &Quantities, new: &Quantities) {
+        if let Some(m) = self.members.get_mut(&member) {
             m.allocation.subtract_all(old);
             m.allocation.add_all(new);
-            m.rekey(totals);
-        });
+            if !self.is_random() {
+                self.mark_stale(member);
+            }
+        }
     }
     /// Notes that the member was chosen.
     pub(crate) fn choose(&mut self, member: u32) {
-        self.change(member, |m| m.key.chosen += 1);
+        if self.is_random() {
+            return self.mark_stale(member);
+        }
+        self.relocate(member, |m| m.key.chosen += 1);
+    }
+    /// Whoever was passed in a walk draws anew.
+    pub(crate) fn redraw(&mut self, passed: impl Iterator<Item = u32>) {
+        for member in passed {
+            if let Some(m) = self.members.get(&member) {
+                self.clock = self.clock.max(f64::from_bits(m.key.place));
+                self.mark_stale(member);
+            }
+        }
     }
     /// Place of an active member.
     pub(crate) fn key(&self, member: u32) -> Option<&Key> {
-        self.members
-            .get(&member)
-            .filter(|m| m.active)
-            .map(|m| &m.key)
+        let active = self.members.get(&member).filter(|m| m.active);
+        active.map(|m| &m.key)
     }
-    /// The active member after this place, or the first.
-    pub(crate) fn next_after(&self, place: Option<&Key>) -> Option<&Key> {
-        match place {
-            None => self.order.first(),
-            Some(place) => self
-                .order
-                .range((Bound::Excluded(place), Bound::Unbounded))
-                .next(),
+    /// The active members after a place, or all.
+    pub(crate) fn after(&self, place: Option<&Key>, with_closed: bool) -> Members<'_> {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds = (from, Bound::Unbounded);
+        let closed = (with_closed && !self.closed.is_empty())
+            .then(|| self.closed.range::<Key, _>(bounds).peekable());
+        Members {
+            open: self.open.range::<Key, _>(bounds).peekable(),
+            closed,
         }
     }
-    /// Recomputes the order if the base of the totals has changed since.
-    pub(crate) fn refresh(&mut self, totals: &Totals) {
-        if self.generation == totals.generation {
-            return;
+    /// Brings the order up to date.
+    pub(crate) fn refresh(&mut self, totals: &Totals, rng: &mut Rng) {
+        if self.generation != totals.generation && !self.is_random() {
+            self.generation = totals.generation;
+            // Who holds nothing has the same share of any totals.
+            let holders = self
+                .members
+                .iter()
+                .filter(|(_, m)| !m.allocation.is_empty());
+            self.stale = holders.map(|(member, _)| *member).collect();
+            let rest = self
+                .members
+                .iter()
+                .filter(|(_, m)| m.stale && m.allocation.is_empty());
+            self.stale.extend(rest.map(|(member, _)| *member));
         }
-        self.generation = totals.generation;
-        self.order.clear();
-        for member in self.members.values_mut() {
-            member.rekey(totals);
-            if member.active {
-                self.order.insert(member.key.clone());
-            }
+        for member in std::mem::take(&mut self.stale) {
+            let (clock, random) = (self.clock, self.is_random());
+            let mut draw = || -(1.0 - rng.unit()).ln();
+            self.relocate(member, |m| {
+                m.stale = false;
+                let place = if random {
+                    clock + draw() / m.weight
+                } else {
+                    totals.share_of_base(&m.allocation) / m.weight
+                };
+                m.key.place = if place > 0.0 { place.to_bits() } else { 0 };
+            });
         }
     }
     /// Panics if the order does not say what the members say.
     pub(crate) fn check(&self) {
-        let active: BTreeSet<Key> = self
-            .members
-            .values()
-            .filter(|m| m.active)
-            .map(|m| m.key.clone())
-            .collect();
-        assert_eq!(
-            active, self.order,
-            "the order holds the active members under their keys"
-        );
+        let keys = |closed: bool| -> BTreeSet<Key> {
+            let members = self.members.values();
+            let chosen = members.filter(|m| m.active && m.closed == closed);
+            chosen.map(|m| m.key.clone()).collect()
+        };
+        assert_eq!(keys(false), self.open, "the order holds the active members");
+        assert_eq!(keys(true), self.closed, "closed members are apart");
+        let stale = |(member, m): (&u32, &Member)| !m.stale || self.stale.contains(member);
+        assert!(self.members.iter().all(stale), "what is stale is noted");
     }
 
-    fn change(&mut self, member: u32, change: impl FnOnce(&mut Member)) {
+    fn mark_stale(&mut self, member: u32) {
+        if let Some(m) = self.members.get_mut(&member)
+            && !m.stale
+        {
+            m.stale = true;
+            self.stale.push(member);
+        }
+    }
+
+    fn relocate(&mut self, member: u32, change: impl FnOnce(&mut Member)) {
         let Some(m) = self.members.get_mut(&member) else {
             return;
         };
         if m.active {
-            self.order.remove(&m.key);
+            if m.closed {
+                &mut self.closed
+            } else {
+                &mut self.open
+            }
+            .remove(&m.key);
         }
         change(m);
         if m.active {
-            self.order.insert(m.key.clone());
+            if m.closed {
+                &mut self.closed
+            } else {
+                &mut self.open
+            }
+            .insert(m.key.clone());
+        }
+    }
+}
+
+/// Members in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Members<'a> {
+    open: Peekable<btree_set::Range<'a, Key>>,
+    closed: Option<Peekable<btree_set::Range<'a, Key>>>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = &'a Key;
+    fn next(&mut self) -> Option<&'a Key> {
+        let Some(closed) = &mut self.closed else {
+            return self.open.next();
+        };
+        match (self.open.peek(), closed.peek()) {
+            (Some(open), Some(shut)) if open < shut => self.open.next(),
+            (Some(_), None) => self.open.next(),
+            _ => closed.next(),
         }
     }
 }
@@ -264,17 +365,18 @@ mod tests {
             .collect()
     }
 
-    fn order(sorter: &Sorter) -> Vec<u32> {
-        sorter.order.iter().map(|key| key.member).collect()
+    fn order(sorter: &mut Sorter, totals: &Totals) -> Vec<u32> {
+        sorter.refresh(totals, &mut Rng::seed(1));
+        sorter.check();
+        sorter.active_members().collect()
     }
 
-    fn three(totals: &Totals) -> Sorter {
-        let mut sorter = Sorter::default();
+    fn three(kind: SorterKind) -> Sorter {
+        let mut sorter = Sorter::new(kind);
         for (member, name) in ["a", "b", "c"].into_iter().enumerate() {
             sorter.insert(member as u32, name.into(), 1.0);
             sorter.set_active(member as u32, true);
         }
-        sorter.refresh(totals);
         sorter
     }
 
@@ -283,18 +385,21 @@ mod tests {
         let mut totals = Totals::default();
         totals.change(&Quantities::new(), &quantities(100, 1000));
         totals.settle();
-        let mut sorter = three(&totals);
-        assert_eq!(order(&sorter), [0, 1, 2]);
+        let mut sorter = three(SorterKind::Drf);
+        assert_eq!(order(&mut sorter, &totals), [0, 1, 2]);
         sorter.choose(0);
-        assert_eq!(order(&sorter), [1, 2, 0]);
-        sorter.change_allocation(1, &Quantities::new(), &quantities(1, 500), &totals);
-        sorter.change_allocation(2, &Quantities::new(), &quantities(10, 10), &totals);
-        assert_eq!(order(&sorter), [0, 2, 1]);
-        sorter.set_weight(1, 10.0, &totals);
-        assert_eq!(order(&sorter), [0, 1, 2]);
+        assert_eq!(order(&mut sorter, &totals), [1, 2, 0]);
+        sorter.change_allocation(1, &Quantities::new(), &quantities(1, 500));
+        sorter.change_allocation(2, &Quantities::new(), &quantities(10, 10));
+        assert_eq!(order(&mut sorter, &totals), [0, 2, 1]);
+        sorter.set_weight(1, 10.0);
+        assert_eq!(order(&mut sorter, &totals), [0, 1, 2]);
         sorter.set_active(0, false);
-        assert_eq!(order(&sorter), [1, 2]);
-        sorter.check();
+        assert_eq!(order(&mut sorter, &totals), [1, 2]);
+        sorter.set_closed(1, true);
+        assert_eq!(order(&mut sorter, &totals), [1, 2]);
+        let open: Vec<u32> = sorter.after(None, false).map(|key| key.member).collect();
+        assert_eq!(open, [2]);
     }
 
     #[test]
@@ -302,18 +407,36 @@ mod tests {
         let mut totals = Totals::default();
         totals.change(&Quantities::new(), &quantities(100, 1000));
         totals.settle();
-        let mut sorter = three(&totals);
-        sorter.change_allocation(0, &Quantities::new(), &quantities(20, 100), &totals);
-        sorter.change_allocation(1, &Quantities::new(), &quantities(1, 300), &totals);
-        assert_eq!(order(&sorter), [2, 0, 1]);
+        let mut sorter = three(SorterKind::Drf);
+        sorter.change_allocation(0, &Quantities::new(), &quantities(20, 100));
+        sorter.change_allocation(1, &Quantities::new(), &quantities(1, 300));
+        assert_eq!(order(&mut sorter, &totals), [2, 0, 1]);
         let generation = totals.generation;
         totals.change(&Quantities::new(), &quantities(100, 1000));
         totals.settle();
         assert_eq!(totals.generation, generation);
         totals.change(&Quantities::new(), &quantities(0, 2000));
         totals.settle();
-        sorter.refresh(&totals);
-        assert_eq!(order(&sorter), [2, 1, 0]);
+        assert_eq!(order(&mut sorter, &totals), [2, 1, 0]);
         assert_eq!(totals.share(&quantities(20, 100)), 0.1);
+    }
+
+    #[test]
+    fn at_random_whoever_weighs_twice_as_much_comes_first_twice_as_often() {
+        let (totals, mut rng) = (Totals::default(), Rng::seed(5));
+        let mut sorter = three(SorterKind::Random);
+        sorter.set_weight(1, 2.0);
+        let mut first = [0u32; 3];
+        for round in 0..8000 {
+            sorter.refresh(&totals, &mut rng);
+            // Every other walk passes two.
+            let passed: Vec<u32> = sorter.active_members().take(1 + round % 2).collect();
+            first[passed[0] as usize] += 1;
+            sorter.redraw(passed.into_iter());
+        }
+        assert!(
+            first[0].abs_diff(2000) < 150 && first[1].abs_diff(4000) < 150,
+            "{first:?}"
+        );
     }
 }

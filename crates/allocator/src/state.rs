@@ -1,8 +1,10 @@
 //! What the allocator knows. Everything refers to everything else by slot index.
 
 use crate::{
+    amounts::charged,
+    constraints::{Constraints, Traits},
     inverse::Maintenance,
-    options::{FollowerCapabilities, FrameworkOptions},
+    options::{FollowerCapabilities, FrameworkCapabilities, FrameworkOptions, SorterKind},
     sorter::Sorter,
 };
 use rustc_hash::FxHashMap;
@@ -11,10 +13,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use tepui_model::{FollowerId, FrameworkId, Quantities, Resource, Resources, Time};
+use tepui_model::{FollowerId, FrameworkId, Quantities, Quota, Resource, Resources, Time};
 
 /// A framework.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Framework {
     pub(crate) id: FrameworkId,
     pub(crate) options: FrameworkOptions,
@@ -27,22 +29,87 @@ pub(crate) struct Framework {
 }
 
 /// A framework in one of its roles: the unit that is offered resources.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) framework: u32,
     pub(crate) role: u32,
+    /// Of the framework.
+    pub(crate) capabilities: FrameworkCapabilities,
+    /// Instead of the global one.
+    pub(crate) minimum: Option<Arc<[Quantities]>>,
+    /// Where it wants offers.
+    pub(crate) constraints: Option<Arc<Constraints>>,
     /// Followers on which it holds something.
     pub(crate) held_on: BTreeSet<u32>,
     /// Followers it has refused something of.
     pub(crate) refused_on: BTreeSet<u32>,
 }
 
-/// A role that has clients.
-#[derive(Debug)]
+/// A role that has clients, roles below it, reservations or a quota; or the root above all roles.
+#[derive(Clone, Debug)]
 pub(crate) struct Role {
     pub(crate) name: Arc<str>,
-    /// Its clients, by slot.
+    /// None for the root.
+    pub(crate) parent: Option<u32>,
+    /// How many roles are directly below it.
+    pub(crate) children: usize,
+    /// The roles directly below it, and itself: the place of its own clients among them.
+    pub(crate) order: Sorter,
+    /// Its own clients, by slot.
     pub(crate) clients: Sorter,
+    pub(crate) quota: Quota,
+    /// Reserved to it or a role below it, held or not.
+    pub(crate) reserved: Quantities,
+    /// What clients here and below hold of unreserved scalars that are not revocable.
+    pub(crate) charged: Quantities,
+    /// What has to stay free for the guarantees here and below.
+    pub(crate) required: Quantities,
+    /// The sum of that over the roles directly below.
+    pub(crate) required_below: Quantities,
+    /// What its own guarantee asks for beyond `required_below`: whoever gets that, here or below, takes it from what is kept
+    /// free for them.
+    pub(crate) credit: Quantities,
+    /// Roles here and below with a credit.
+    pub(crate) credits: u32,
+    /// Its limits leave too little for any offer of unreserved scalars.
+    pub(crate) closed: bool,
+    /// Clients here and below with a minimum of their own.
+    pub(crate) own_minimums: u32,
+    /// Not to be woken before: the last time was in vain.
+    pub(crate) next_look: Time,
+}
+
+impl Role {
+    pub(crate) fn new(
+        name: Arc<str>,
+        parent: Option<u32>,
+        roles: SorterKind,
+        frameworks: SorterKind,
+    ) -> Self {
+        Self {
+            name,
+            parent,
+            children: 0,
+            order: Sorter::new(roles),
+            clients: Sorter::new(frameworks),
+            quota: Quota::default(),
+            reserved: Quantities::new(),
+            charged: Quantities::new(),
+            required: Quantities::new(),
+            required_below: Quantities::new(),
+            credit: Quantities::new(),
+            credits: 0,
+            closed: false,
+            own_minimums: 0,
+            next_look: Time::from_nanos(0),
+        }
+    }
+    /// What counts against its quota.
+    pub(crate) fn consumed(&self) -> Quantities {
+        let mut consumed = self.reserved.clone();
+        consumed.add_all(&self.charged);
+        consumed
+    }
 }
 
 /// A refusal: nothing within `resources` is offered until `until`.
@@ -52,15 +119,51 @@ pub(crate) struct Filter {
     pub(crate) until: Time,
 }
 
+/// What clients hold on a follower, by client. Few do, so a sorted list is enough.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Vec<(u32, Resources)>);
+
+impl Held {
+    pub(crate) fn get(&self, client: u32) -> Option<&Resources> {
+        let index = self.find(client).ok()?;
+        Some(&self.0[index].1)
+    }
+    /// Nothing is not kept.
+    pub(crate) fn set(&mut self, client: u32, resources: Resources) {
+        match (self.find(client), resources.is_empty()) {
+            (Ok(index), true) => drop(self.0.remove(index)),
+            (Ok(index), false) => self.0[index].1 = resources,
+            (Err(_), true) => {}
+            (Err(index), false) => self.0.insert(index, (client, resources)),
+        }
+    }
+    pub(crate) fn contains(&self, client: u32) -> bool {
+        self.find(client).is_ok()
+    }
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Resources)> {
+        self.0.iter().map(|(client, held)| (*client, held))
+    }
+    pub(crate) fn clients(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|(client, _)| *client)
+    }
+
+    fn find(&self, client: u32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&client, |(own, _)| *own)
+    }
+}
+
 /// A follower.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Follower {
     pub(crate) id: FollowerId,
     pub(crate) total: Resources,
     /// Quantities of `total`.
     pub(crate) quantities: Quantities,
     pub(crate) capabilities: FollowerCapabilities,
+    pub(crate) traits: Arc<Traits>,
     pub(crate) active: bool,
+    /// On the allow-list, if there is one.
+    pub(crate) allowed: bool,
     pub(crate) remote: bool,
     pub(crate) has_gpus: bool,
     /// What is not shared and nobody holds.
@@ -70,8 +173,12 @@ pub(crate) struct Follower {
     pub(crate) overcommitted: bool,
     /// Shared objects of `total`: held or not, they can be offered.
     pub(crate) shared: Resources,
+    /// What of `total` is reserved, by role.
+    pub(crate) reserved: SmallVec<[(u32, Quantities); 1]>,
+    /// What it adds to the cluster's headroom.
+    pub(crate) headroom: Quantities,
     /// What clients hold, without marks of allocation.
-    pub(crate) held: BTreeMap<u32, Resources>,
+    pub(crate) held: Held,
     pub(crate) filters: FxHashMap<u32, SmallVec<[Filter; 1]>>,
     /// Set while it is planned to be unavailable.
     pub(crate) maintenance: Option<Maintenance>,
@@ -85,13 +192,26 @@ impl Follower {
         self.shared = self.total.shared();
         self.available = self.total.non_shared();
         self.overcommitted = false;
-        for held in self.held.values().map(Resources::non_shared) {
+        for (_, held) in self.held.iter() {
+            let held = held.non_shared();
             self.overcommitted |= !self.available.contains(&held);
             self.available = self.available.saturating_sub(&held);
         }
     }
+    /// Whether anything of it may be offered at all.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.active && self.allowed
+    }
     pub(crate) fn has_something(&self) -> bool {
         !self.available.is_empty() || !self.shared.is_empty()
+    }
+    /// What could serve guarantees.
+    pub(crate) fn to_headroom(&self) -> Quantities {
+        if self.is_offered() {
+            charged(&self.available)
+        } else {
+            Quantities::new()
+        }
     }
     pub(crate) fn is_filtered(&self, client: u32, resources: &Resources, now: Time) -> bool {
         // The map is empty on most followers.
