@@ -355,10 +355,12 @@ fn operator_command(first: String, rest: Vec<String>) -> Result<ExitCode, CliErr
     if let Some(tls) = tls::client(&leader)? {
         operator = operator.tls(tls);
     }
-    if let Some((name @ ("drain" | "deactivate" | "reactivate" | "maintenance"), of)) =
-        matches.subcommand()
+    if let Some((name, of)) = matches
+        .subcommand()
+        .filter(|(name, _)| operate::is_one(name))
     {
-        runtime()?.block_on(operate::run(&operator, name, of))?;
+        let principal = credential.as_ref().map(|c| c.principal.as_str());
+        runtime()?.block_on(operate::run(&operator, name, of, principal))?;
         return Ok(ExitCode::SUCCESS);
     }
     runtime()?.block_on(inspect_command(operator, &matches))?;

@@ -1,5 +1,6 @@
 //! The operator's commands that change what followers and machines are used for: `drain`,
-//! `deactivate`, `reactivate`, `maintenance`.
+//! `deactivate`, `reactivate`, `maintenance`; and who gets what: `roles`, `quota`, `weights`, `reserve`,
+//! `unreserve`, `volume`.
 //!
 //! They speak the v1 operator API. Followers are named as people see them: by id, by the end of an id,
 //! or by host name; what a name stands for is asked of the leader first.
@@ -7,6 +8,8 @@
 mod machines;
 mod moments;
 mod named;
+mod resources;
+mod shares;
 
 use crate::inspect::{InspectError, ask};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -57,6 +60,24 @@ pub(crate) enum OperateError {
     Scheduled(String),
     #[error("machine {0} is not in the schedule: `tepui maintenance schedule` shows what is")]
     NotScheduled(String),
+    #[error("'{0}' is no amounts: they look like 'cpus:4;mem:1024'")]
+    Amounts(String),
+    #[error("'{0}' is no weight: ROLE=NUMBER")]
+    Weight(String),
+    #[error("'{text}' is no resources: {error}")]
+    Resources { text: String, error: String },
+    #[error("there is no such {resource} reserved for {role} on {follower}: `tepui agents --json` shows what is")]
+    NotReserved {
+        resource: String,
+        role: String,
+        follower: String,
+    },
+    #[error("there is {many} volume '{id}' on {follower}: `tepui volume list` shows all, `--role` says which of several")]
+    NoVolume {
+        id: String,
+        follower: String,
+        many: &'static str,
+    },
     #[error("follower {0} went away before it was drained; it goes on when it comes back")]
     WentAway(String),
 }
@@ -71,6 +92,9 @@ impl OperateError {
                 | Self::Moment(_)
                 | Self::File { .. }
                 | Self::Schedule { .. }
+                | Self::Amounts(_)
+                | Self::Weight(_)
+                | Self::Resources { .. }
         )
     }
 }
@@ -121,17 +145,31 @@ pub(crate) fn commands() -> Vec<Command> {
         .after_help(
             "Example:\n  tepui reactivate S3\n\nOne that is still draining cannot be reactivated.",
         );
-    vec![drain, deactivate, reactivate, machines::command()]
+    let followers = [drain, deactivate, reactivate, machines::command()];
+    let shares = shares::commands().into_iter();
+    let all = followers.into_iter().chain(shares);
+    all.chain(resources::commands()).collect()
 }
 
-/// Runs one of them.
+/// Whether a command is one of these.
+pub(crate) fn is_one(name: &str) -> bool {
+    commands().iter().any(|command| command.get_name() == name)
+}
+
+/// Runs one of them, as `principal`.
 pub(crate) async fn run(
     operator: &Operator,
     name: &str,
     of: &ArgMatches,
+    principal: Option<&str>,
 ) -> Result<(), OperateError> {
-    if name == "maintenance" {
-        return machines::run(operator, of).await;
+    match name {
+        "maintenance" => return machines::run(operator, of).await,
+        "roles" | "quota" | "weights" => return shares::run(operator, name, of).await,
+        "reserve" | "unreserve" | "volume" => {
+            return resources::run(operator, name, of, principal).await;
+        }
+        _ => {}
     }
     let known = Followers::ask(operator).await?;
     let names = of.get_many::<String>("follower").into_iter().flatten();
