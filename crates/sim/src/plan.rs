@@ -82,6 +82,29 @@ pub enum Fault {
     Careless(Host, u8),
 }
 
+impl Fault {
+    /// Whom it happens to.
+    fn hosts(&self) -> [Option<Host>; 2] {
+        match self {
+            Self::Cut(a, b)
+            | Self::Partition(a, b)
+            | Self::Slow(a, b, _)
+            | Self::Unruly(a, b, _) => [Some(*a), Some(*b)],
+            Self::Crash(a)
+            | Self::Power(a)
+            | Self::Pause(a)
+            | Self::Isolate(a)
+            | Self::Reset(a)
+            | Self::DiskFull(a)
+            | Self::DiskSlow(a, _)
+            | Self::Clock(a, _)
+            | Self::Launches(a, _)
+            | Self::Careless(a, _) => [Some(*a), None],
+            Self::NoQuorum => [None, None],
+        }
+    }
+}
+
 fn time(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }
@@ -146,15 +169,42 @@ impl Plan {
             calm: Duration::from_secs(30),
             faults: Vec::new(),
         };
+        let unreadable = |line: usize| Unreadable {
+            line: line + 1,
+            text: text.lines().nth(line).unwrap_or_default().to_owned(),
+        };
+        let mut lines = Vec::new();
         for (line, text) in text.lines().enumerate() {
             let words = text.split('#').next().unwrap_or_default();
             let words: Vec<&str> = words.split_whitespace().collect();
             if !words.is_empty() && plan.line(&words).is_none() {
-                let (line, text) = (line + 1, text.to_owned());
-                return Err(Unreadable { line, text });
+                return Err(unreadable(line));
             }
+            lines.resize(plan.faults.len(), line);
         }
-        Ok(plan)
+        let stranger = plan.faults.iter().position(|planned| !plan.has(planned));
+        match stranger.and_then(|at| lines.get(at)) {
+            Some(line) => Err(unreadable(*line)),
+            None => Ok(plan),
+        }
+    }
+
+    /// Whether there is everybody that something happens to.
+    fn has(&self, planned: &Planned) -> bool {
+        let hosts = planned.fault.hosts();
+        hosts.into_iter().flatten().all(|host| match host {
+            Host::Leader(n) => n < self.leaders,
+            Host::Follower(n) => n < self.followers,
+            Host::Framework(n) => n < self.frameworks,
+            Host::ZooKeeper => true,
+        })
+    }
+
+    /// Leaves out what happens to nobody.
+    pub(crate) fn forget_strangers(&mut self) {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.retain(|planned| self.has(planned));
+        self.faults = faults;
     }
 
     fn line(&mut self, words: &[&str]) -> Option<()> {
@@ -337,5 +387,8 @@ mod tests {
         }
         let bad = Plan::parse("seed 1\n1s crash nobody for 2s").expect_err("nobody is nobody");
         assert_eq!(bad.line, 2);
+        let text = "1s noquorum for 1s\n# who?\n1s crash follower3 for 2s\nfollowers 3";
+        let bad = Plan::parse(text).expect_err("there is no such follower");
+        assert_eq!(bad.line, 3);
     }
 }

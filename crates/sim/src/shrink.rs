@@ -39,6 +39,7 @@ pub fn shrink(plan: &Plan, options: Options, tries: usize) -> (Plan, String) {
         loop {
             let mut smaller = best.clone();
             change(&mut smaller);
+            smaller.forget_strangers();
             if smaller == best {
                 break;
             }
