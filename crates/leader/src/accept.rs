@@ -60,8 +60,10 @@ impl Leader {
             resized,
             ..
         } = accepted;
-        let made = (&available + &resized).saturating_sub(&offered);
-        let declined = available.saturating_sub(&made);
+        // The reference takes what is left of a resized volume for refused, and loses it.
+        let left = available + &resized;
+        let made = left.saturating_sub(&offered);
+        let declined = left.saturating_sub(&made);
         if !made.is_empty() {
             self.free(&framework, &at, made);
         }

@@ -1,7 +1,7 @@
 //! Whatever peers, schedulers and operators say, in whatever order: no panic, and every invariant
 //! holds after every step.
 
-use crate::{draining, harness::*, maintenance};
+use crate::{draining, harness::*, maintenance, operations};
 use proptest::prelude::*;
 use std::time::Duration;
 use tepui_leader::{Config, Effect, Input};
@@ -12,8 +12,10 @@ use tepui_protocol::{
     v1::{self, TaskState, master, scheduler},
 };
 
+const ALL: &str = "cpus:4;mem:4096;disk:1000";
+
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Pass(u16),
     Subscribe {
         framework: Option<u8>,
@@ -94,6 +96,7 @@ enum Step {
         uuid: u8,
     },
     View,
+    Resources(operations::random::Step),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -131,22 +134,25 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(launch, state, uuid)| Step::RealUpdate { launch, state, uuid }),
         10 => (0..4u8, 0..2u8).prop_map(|(launch, uuid)| Step::RealAcknowledge { launch, uuid }),
         2 => Just(Step::View),
+        20 => operations::random::steps().prop_map(Step::Resources),
     ]
 }
 
 /// What a careless client would remember.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     schedulers: Vec<Scheduler>,
-    offers: Vec<(StreamId, v1::Offer)>,
+    pub(crate) offers: Vec<(StreamId, v1::Offer)>,
     inverse_offers: Vec<(StreamId, v1::OfferId)>,
     agents: Vec<Agent>,
     /// Framework, task and place of what followers were told to run.
     launched: Vec<(v1::FrameworkId, v1::TaskId, Agent)>,
+    /// Operations that followers were sent.
+    pub(crate) applied: Vec<(Agent, internal::ApplyOperationMessage)>,
 }
 
 impl Memory {
-    fn learn(&mut self, cluster: &mut Cluster) {
+    pub(crate) fn learn(&mut self, cluster: &mut Cluster) {
         for effect in cluster.pending.drain(..) {
             match effect {
                 Effect::Event { stream, event } => {
@@ -188,6 +194,14 @@ impl Memory {
                     };
                     self.launched.push((id, run.task.task_id, agent));
                 }
+                Effect::Send {
+                    to,
+                    message: PeerMessage::ApplyOperation(message),
+                    ..
+                } => {
+                    let at = self.agents.iter().rev().find(|agent| agent.pid == to);
+                    self.applied.extend(at.map(|at| (at.clone(), *message)));
+                }
                 _ => {}
             }
         }
@@ -202,11 +216,11 @@ impl Memory {
             .find(|scheduler| scheduler.id == *framework)?;
         Some((scheduler.clone(), task.value.clone(), agent.clone()))
     }
-    fn scheduler(&self, number: u8) -> Option<Scheduler> {
+    pub(crate) fn scheduler(&self, number: u8) -> Option<Scheduler> {
         let count = self.schedulers.len();
         (count > 0).then(|| self.schedulers[usize::from(number) % count].clone())
     }
-    fn agent(&self, number: u8) -> Agent {
+    pub(crate) fn agent(&self, number: u8) -> Agent {
         let count = self.agents.len();
         if count == 0 || number == 3 {
             return Agent {
@@ -251,10 +265,11 @@ fn run(steps: Vec<Step>) {
     }
 }
 
-fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
+pub(crate) fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
     match step {
         Step::Pass(seconds) => cluster.pass(Duration::from_secs(seconds.into())),
         Step::View => drop(cluster.view()),
+        Step::Resources(step) => operations::random::apply(cluster, memory, step),
         Step::Watch => {
             let (request, stream) = (cluster.request(), cluster.stream());
             cluster.handle(Input::OperatorSubscribe {
@@ -271,7 +286,7 @@ fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
             let mut info = if simple {
                 simple_framework()
             } else {
-                framework()
+                operations::reserver("dev")
             };
             info.checkpoint = Some(checkpoint);
             info.id = known
@@ -287,7 +302,9 @@ fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
             }
         }
         Step::Register(number) => {
-            cluster.peer(&pid(number), register_message(number, "cpus:4;mem:4096"))
+            let mut message = register_message(number, ALL);
+            message.agent_capabilities = operations::all_capabilities();
+            cluster.peer(&pid(number), message)
         }
         Step::Reregister {
             number,
@@ -515,14 +532,19 @@ fn reregister(
     with_frameworks: bool,
 ) -> internal::ReregisterSlaveMessage {
     let agent = memory.agent(number as u8);
-    let mut slave = agent_info(number, "cpus:4;mem:4096");
+    let mut slave = agent_info(number, ALL);
     slave.id = Some(agent.id.clone());
     let mut message = internal::ReregisterSlaveMessage {
         slave,
         version: Some("1.11.0".to_owned()),
-        agent_capabilities: capabilities(),
+        agent_capabilities: operations::all_capabilities(),
         ..Default::default()
     };
+    // One that knows of operations has some of what they made.
+    if tasks.len() == 1 {
+        let reserved = serde_json::json!({"cpus": 1, "reserved": [["dev", "p"]]});
+        message.checkpointed_resources = vec![operations::resource(&reserved)];
+    }
     if with_frameworks {
         for scheduler in &memory.schedulers {
             let mut info = framework();
@@ -537,7 +559,7 @@ fn reregister(
         let mut own = resources("cpus:1;mem:64");
         for resource in &mut own {
             resource.allocation_info = Some(v1::resource::AllocationInfo {
-                role: Some("*".to_owned()),
+                role: Some(if *state % 2 == 0 { "*" } else { "dev" }.to_owned()),
             });
         }
         message.tasks.push(v1::Task {

@@ -198,7 +198,7 @@ fn what_fails_on_its_follower_is_asked_for_again() {
             if !ping.connected)
     });
     assert!(asked, "it is to register again, which says what it has");
-    let mut again = coming_back(&agent);
+    let again = coming_back(&agent);
     cluster.peer(&agent.pid, again);
     assert_eq!(shown(&mut cluster), ["cpus:4", "disk:1000", "mem:4096"]);
     cluster.pending.clear();

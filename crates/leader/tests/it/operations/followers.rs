@@ -305,7 +305,7 @@ fn operations_of_a_framework_that_comes_back_are_its_own_again() {
     // Another leader hears of the operation before its framework is back.
     let pending = known(&mut cluster).remove(0);
     let mut cluster = Cluster::with(Config::default(), &internal::Registry::default());
-    let mut again = coming_back(&agent);
+    let again = coming_back(&agent);
     cluster.peer(&agent.pid, again);
     let raw = json!({"disk": 500, "source": ["RAW", "fast"], "provider": "r"});
     cluster.peer(&agent.pid, provided(&agent, raw, vec![pending]));

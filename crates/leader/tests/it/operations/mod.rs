@@ -15,6 +15,7 @@
 mod feedback;
 mod followers;
 mod launches;
+pub(crate) mod random;
 
 use crate::harness::*;
 use serde_json::Value;
@@ -48,7 +49,7 @@ fn run(table: &str) {
 }
 
 /// A framework that knows everything, of a role.
-pub(super) fn reserver(role: &str) -> v1::FrameworkInfo {
+pub(crate) fn reserver(role: &str) -> v1::FrameworkInfo {
     use v1::framework_info::capability::Type;
     let mut info = framework();
     info.roles = vec![role.to_owned()];
@@ -173,7 +174,7 @@ fn register(cluster: &mut Cluster, line: &Value) -> Agent {
 }
 
 /// Of a follower that knows all there is.
-pub(super) fn all_capabilities() -> Vec<v1::agent_info::Capability> {
+pub(crate) fn all_capabilities() -> Vec<v1::agent_info::Capability> {
     let capability = |number| v1::agent_info::Capability {
         r#type: Some(number),
     };
@@ -268,7 +269,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// From shorthand.
-pub(super) fn resource(short: &Value) -> v1::Resource {
+pub(crate) fn resource(short: &Value) -> v1::Resource {
     const WORDS: [&str; 8] = [
         "reserved",
         "volume",
