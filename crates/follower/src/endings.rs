@@ -414,6 +414,11 @@ impl Follower {
 
     pub(crate) fn remove_executor(&mut self, key: &ExecutorKey, fx: &mut Effects) {
         self.keep(key, RunFact::Completed, fx);
+        self.executor_is_history(key, fx);
+    }
+
+    /// As [`Self::remove_executor`], where it is written down already that it has nothing left to do.
+    pub(crate) fn executor_is_history(&mut self, key: &ExecutorKey, fx: &mut Effects) {
         let Some(framework) = self.frameworks.get_mut(&key.0) else {
             return;
         };
@@ -448,7 +453,10 @@ impl Follower {
             .entry(key.0.clone())
             .or_default()
             .insert(key.1.clone());
-        let (run, id) = (executor.container.value.clone(), executor.id.clone());
+        let (run, id) = (
+            executor.container.value.as_ref().into(),
+            executor.id.clone(),
+        );
         self.schedule_removal(if awaited {
             Sandbox::Run(framework_id, id, run)
         } else {

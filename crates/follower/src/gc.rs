@@ -5,14 +5,15 @@ use crate::{
     Follower,
     io::{Effect, Effects, Level},
     log, paths,
+    recovered::RunName,
     timers::Timer,
     warn,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::BuildHasher,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 use tepui_model::{ExecutorId, FollowerId, FrameworkId, Time, units::format_duration};
@@ -22,26 +23,33 @@ use tepui_model::{ExecutorId, FollowerId, FrameworkId, Time, units::format_durat
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sandbox {
     Framework(FrameworkId),
-    Executor(FrameworkId, ExecutorId, Option<Arc<str>>),
-    Run(FrameworkId, ExecutorId, Arc<str>),
+    Executor(FrameworkId, ExecutorId, Option<RunName>),
+    Run(FrameworkId, ExecutorId, RunName),
     /// All of a follower that was here before.
     Follower(FollowerId),
 }
 
+/// How many sandboxes are removed at the same time.
+const REMOVALS_MAX: usize = 8;
+
 /// Directories that may be needed again: all but those of runs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Reusable {
-    Framework(FrameworkId),
-    Executor(FrameworkId, ExecutorId),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reusable<'a> {
+    Framework(&'a FrameworkId),
+    Executor(&'a FrameworkId, &'a ExecutorId),
+}
+
+impl Reusable<'_> {
+    fn hash(self) -> u64 {
+        FxBuildHasher.hash_one(self)
+    }
 }
 
 impl Sandbox {
-    fn reusable(&self) -> Option<Reusable> {
+    fn reusable(&self) -> Option<Reusable<'_>> {
         match self {
-            Self::Framework(framework) => Some(Reusable::Framework(framework.clone())),
-            Self::Executor(framework, executor, _) => {
-                Some(Reusable::Executor(framework.clone(), executor.clone()))
-            }
+            Self::Framework(framework) => Some(Reusable::Framework(framework)),
+            Self::Executor(framework, executor, _) => Some(Reusable::Executor(framework, executor)),
             Self::Run(..) | Self::Follower(_) => None,
         }
     }
@@ -49,10 +57,14 @@ impl Sandbox {
     fn directories(&self) -> usize {
         1 + usize::from(matches!(self, Self::Executor(_, _, Some(_))))
     }
+    /// Others may lie in it.
+    fn holds_others(&self) -> bool {
+        matches!(self, Self::Framework(_) | Self::Follower(_))
+    }
 }
 
 /// Everything that waits for removal. Sandboxes wait for a week and every task leaves one, so this
-/// is as small as can be: about 250 bytes for a task.
+/// is as small as can be: about 100 bytes for a task, and the name of its executor.
 #[derive(Debug)]
 pub(crate) struct Gc {
     /// All wait equally long, so the order they came in is the order they go in. `None`: needed
@@ -60,16 +72,26 @@ pub(crate) struct Gc {
     queue: VecDeque<(Time, Option<Sandbox>)>,
     /// Number of the first in the queue; those behind it count on.
     first: u64,
-    /// Number of each that may be needed again.
-    places: FxHashMap<Reusable, u64>,
+    /// The hash and the number of each that may be needed again.
+    places: BTreeSet<(u64, u64)>,
     /// `None`s in the queue.
     vacant: usize,
     /// Directories in the queue.
     waiting: usize,
-    removing: BTreeSet<PathBuf>,
-    /// What was checkpointed of these, which nobody counts.
-    removing_checkpoints: BTreeSet<PathBuf>,
+    /// What would have gone by then goes as soon as it is its turn.
+    due: Time,
+    /// By the directory that is being removed right now.
+    removing: BTreeMap<PathBuf, Removal>,
     max_age: Duration,
+}
+
+/// A removal that goes on.
+#[derive(Debug)]
+struct Removal {
+    /// A sandbox, not something that was checkpointed, which nobody counts.
+    counted: bool,
+    /// What is removed after it, and whether that counts.
+    rest: VecDeque<(PathBuf, bool)>,
 }
 
 impl Gc {
@@ -77,17 +99,22 @@ impl Gc {
         Self {
             queue: VecDeque::new(),
             first: 0,
-            places: FxHashMap::default(),
+            places: BTreeSet::new(),
             vacant: 0,
             waiting: 0,
-            removing: BTreeSet::new(),
-            removing_checkpoints: BTreeSet::new(),
+            due: Time::default(),
+            removing: BTreeMap::new(),
             max_age,
         }
     }
     /// Directories that wait.
     pub(crate) fn len(&self) -> usize {
-        self.waiting + self.removing.len()
+        let removals = self.removing.values();
+        let rest = removals.flat_map(|removal| {
+            let rest = removal.rest.iter().map(|(_, counted)| *counted);
+            rest.chain([removal.counted])
+        });
+        self.waiting + rest.filter(|counted| *counted).count()
     }
     /// How old a sandbox may become at present.
     pub(crate) fn max_age(&self) -> Duration {
@@ -107,30 +134,49 @@ impl Gc {
             sandboxes().filter_map(Sandbox::reusable).count()
         );
         assert!(self.queue.iter().is_sorted_by_key(|(at, _)| *at));
-        for (reusable, number) in &self.places {
-            let place = self.queue.get((number - self.first) as usize);
-            let sandbox = place.and_then(|(_, sandbox)| sandbox.as_ref());
-            assert_eq!(sandbox.and_then(Sandbox::reusable).as_ref(), Some(reusable));
+        for (hash, number) in &self.places {
+            let reusable = self.sandbox(*number).and_then(Sandbox::reusable);
+            assert_eq!(reusable.map(Reusable::hash), Some(*hash));
         }
+        assert!(self.removing.len() <= REMOVALS_MAX);
     }
-    /// When the first of them is old enough.
-    fn next(&self) -> Option<Time> {
-        self.queue.front().map(|(at, _)| *at)
+    fn sandbox(&self, number: u64) -> Option<&Sandbox> {
+        self.queue.get((number - self.first) as usize)?.1.as_ref()
+    }
+    /// Number of a directory that may be needed again.
+    fn place(&self, reusable: Reusable<'_>) -> Option<u64> {
+        let hash = reusable.hash();
+        let numbers = self.places.range((hash, 0)..=(hash, u64::MAX));
+        let is = |number: &u64| self.sandbox(*number).and_then(Sandbox::reusable) == Some(reusable);
+        numbers.map(|(_, number)| *number).find(is)
+    }
+    /// When there is something to do: for the first that may go, unless others have to be gone first.
+    fn next(&self, now: Time) -> Option<Time> {
+        let at = self.queue.front().map(|(at, _)| *at)?;
+        match at > self.due {
+            true => Some(at),
+            false => self.removing.is_empty().then_some(now),
+        }
     }
     /// `at` is never before that of an earlier call.
     fn schedule(&mut self, sandbox: Sandbox, at: Time) {
         if let Some(reusable) = sandbox.reusable() {
-            self.cancel(&reusable);
+            self.cancel(reusable);
             let number = self.first + self.queue.len() as u64;
-            self.places.insert(reusable, number);
+            self.places.insert((reusable.hash(), number));
         }
         self.waiting += sandbox.directories();
+        // It is large for long: it does not take twice the room it needs.
+        if self.queue.len() == self.queue.capacity() {
+            self.queue.reserve_exact(self.queue.len() / 4 + 16);
+        }
         self.queue.push_back((at, Some(sandbox)));
     }
-    fn cancel(&mut self, reusable: &Reusable) {
-        let Some(number) = self.places.remove(reusable) else {
+    fn cancel(&mut self, reusable: Reusable<'_>) {
+        let Some(number) = self.place(reusable) else {
             return;
         };
+        self.places.remove(&(reusable.hash(), number));
         let Some((_, place)) = self.queue.get_mut((number - self.first) as usize) else {
             return;
         };
@@ -147,17 +193,21 @@ impl Gc {
         };
         self.tidy();
     }
-    /// Takes the first out if it is old enough.
-    fn pop_until(&mut self, until: Time) -> Option<Sandbox> {
-        if self.next()? > until {
+    /// Takes the first out if it may go now.
+    fn pop_due(&mut self) -> Option<Sandbox> {
+        let (at, first) = self.queue.front()?;
+        // What lies in a directory is removed before it.
+        let alone = first.as_ref().is_some_and(Sandbox::holds_others);
+        let most = if alone { 1 } else { REMOVALS_MAX };
+        if *at > self.due || self.removing.len() >= most {
             return None;
         }
         let sandbox = self.queue.pop_front()?.1?;
+        if let Some(reusable) = sandbox.reusable() {
+            self.places.remove(&(reusable.hash(), self.first));
+        }
         self.first += 1;
         self.waiting -= sandbox.directories();
-        if let Some(reusable) = sandbox.reusable() {
-            self.places.remove(&reusable);
-        }
         self.tidy();
         Some(sandbox)
     }
@@ -171,12 +221,26 @@ impl Gc {
         if self.vacant > self.queue.len() / 2 {
             self.queue.retain(|(_, place)| place.is_some());
             self.vacant = 0;
+            self.places.clear();
             for (number, (_, place)) in (self.first..).zip(&self.queue) {
                 if let Some(reusable) = place.as_ref().and_then(Sandbox::reusable) {
-                    self.places.insert(reusable, number);
+                    self.places.insert((reusable.hash(), number));
                 }
             }
         }
+        if self.queue.capacity() > 4 * self.queue.len() + 64 {
+            self.queue.shrink_to(2 * self.queue.len());
+        }
+    }
+    /// Whether a directory is being removed, or about to be.
+    fn is_removing(&self, path: &Path) -> bool {
+        let removals = self.removing.iter();
+        removals
+            .flat_map(|(now, removal)| {
+                let rest = removal.rest.iter().map(|(path, _)| path);
+                rest.chain([now])
+            })
+            .any(|other| other == path)
     }
 }
 
@@ -186,7 +250,8 @@ impl Follower {
         self.paths_below(&self.config.work_dir, sandbox)
     }
 
-    /// Where what was checkpointed of a sandbox lies. It goes before the sandbox does.
+    /// Where what was checkpointed of a sandbox lies. It goes after the sandbox: should the follower
+    /// end in between, the next one finds it and goes on.
     fn checkpoint_paths(&self, sandbox: &Sandbox) -> Vec<PathBuf> {
         if !self.config.checkpoint_runs {
             return Vec::new();
@@ -201,7 +266,9 @@ impl Follower {
         let Some(id) = self.id.as_ref() else {
             return Vec::new();
         };
-        let run = |framework, executor, run| paths::run(work_dir, id, framework, executor, run);
+        let run = |framework, executor, run: &RunName| {
+            paths::run(work_dir, id, framework, executor, &run.to_string())
+        };
         match sandbox {
             Sandbox::Follower(_) => Vec::new(),
             Sandbox::Framework(framework) => vec![paths::framework(work_dir, id, framework)],
@@ -239,19 +306,17 @@ impl Follower {
         let Some(reusable) = sandbox.reusable() else {
             return Vec::new();
         };
-        self.gc.cancel(&reusable);
+        self.gc.cancel(reusable);
         let last = |mut paths: Vec<PathBuf>| paths.pop();
         [self.checkpoint_paths(sandbox), self.sandbox_paths(sandbox)]
             .into_iter()
             .filter_map(last)
-            .filter(|path| {
-                self.gc.removing.contains(path) || self.gc.removing_checkpoints.contains(path)
-            })
+            .filter(|path| self.gc.is_removing(path))
             .collect()
     }
 
     pub(crate) fn set_gc_timer(&mut self) {
-        match self.gc.next() {
+        match self.gc.next(self.now) {
             Some(at) => self.timers.set(Timer::Gc, at),
             None => self.timers.cancel(&Timer::Gc),
         }
@@ -288,24 +353,32 @@ impl Follower {
     }
 
     fn remove_until(&mut self, until: Time, fx: &mut Effects) {
-        while let Some(sandbox) = self.gc.pop_until(until) {
-            for path in self.checkpoint_paths(&sandbox) {
-                self.gc.removing_checkpoints.insert(path.clone());
-                fx.push(Effect::Remove { path });
-            }
-            for path in self.sandbox_paths(&sandbox) {
-                self.gc.removing.insert(path.clone());
-                fx.push(Effect::Remove { path });
-            }
+        self.gc.due = self.gc.due.max(until);
+        self.go_on_removing(fx);
+    }
+
+    fn go_on_removing(&mut self, fx: &mut Effects) {
+        while let Some(sandbox) = self.gc.pop_due() {
+            let own = self.sandbox_paths(&sandbox).into_iter();
+            let checkpoints = self.checkpoint_paths(&sandbox).into_iter();
+            let own = own.map(|path| (path, true));
+            let all = own.chain(checkpoints.map(|path| (path, false)));
+            self.remove_next(all.collect(), fx);
         }
         self.set_gc_timer();
     }
 
-    pub(crate) fn removed(&mut self, path: PathBuf, error: Option<String>, fx: &mut Effects) {
-        let counted = self.gc.removing.remove(&path);
-        if !counted && !self.gc.removing_checkpoints.remove(&path) {
-            return;
+    fn remove_next(&mut self, mut rest: VecDeque<(PathBuf, bool)>, fx: &mut Effects) {
+        if let Some((path, counted)) = rest.pop_front() {
+            fx.push(Effect::Remove { path: path.clone() });
+            self.gc.removing.insert(path, Removal { counted, rest });
         }
+    }
+
+    pub(crate) fn removed(&mut self, path: PathBuf, error: Option<String>, fx: &mut Effects) {
+        let Some(Removal { counted, rest }) = self.gc.removing.remove(&path) else {
+            return;
+        };
         match error {
             None if counted => self.counters.path_removals_succeeded += 1,
             None => {}
@@ -314,7 +387,9 @@ impl Follower {
                 warn(fx, format!("Failed to remove {}: {error}", path.display()));
             }
         }
+        self.remove_next(rest, fx);
         self.resume_pending(&path, fx);
+        self.go_on_removing(fx);
     }
 }
 
@@ -332,18 +407,47 @@ mod tests {
     fn at(seconds: u64) -> Time {
         Time::default() + Duration::from_secs(seconds)
     }
+    fn pop_until(gc: &mut Gc, until: Time) -> Option<Sandbox> {
+        gc.due = gc.due.max(until);
+        gc.pop_due()
+    }
+
+    #[test]
+    fn a_sandbox_that_waits_takes_little_room() {
+        assert_eq!(size_of::<(Time, Option<Sandbox>)>(), 72);
+        let mut gc = Gc::new(Duration::ZERO);
+        for n in 0..10_000 {
+            gc.schedule(executor(&n.to_string()), at(1));
+            let (len, capacity) = (gc.queue.len(), gc.queue.capacity());
+            assert!(capacity <= len + len / 4 + 16, "{capacity} for {len}");
+        }
+        while pop_until(&mut gc, at(1)).is_some() {}
+        assert!(gc.queue.capacity() <= 64, "{}", gc.queue.capacity());
+    }
+
+    #[test]
+    fn what_has_the_same_hash_is_told_apart() {
+        let mut gc = Gc::new(Duration::ZERO);
+        gc.schedule(executor("a"), at(0));
+        gc.schedule(executor("b"), at(0));
+        let b = executor("b");
+        let b = b.reusable().expect("reusable");
+        // As if its hash were that of the other one.
+        gc.places.insert((b.hash(), 0));
+        assert_eq!(gc.place(b), Some(1));
+    }
 
     #[test]
     fn an_executor_that_is_needed_again_leaves_its_old_run_to_go() {
         let mut gc = Gc::new(Duration::ZERO);
         gc.schedule(executor("E"), at(1));
         assert_eq!(gc.len(), 2);
-        gc.cancel(&executor("E").reusable().expect("reusable"));
+        gc.cancel(executor("E").reusable().expect("reusable"));
         gc.check();
         let run = Sandbox::Run(framework(), ExecutorId::from("E"), "run".into());
-        assert_eq!(gc.pop_until(at(0)), None);
-        assert_eq!(gc.pop_until(at(1)), Some(run));
-        assert_eq!((gc.pop_until(at(9)), gc.len()), (None, 0));
+        assert_eq!(pop_until(&mut gc, at(0)), None);
+        assert_eq!(pop_until(&mut gc, at(1)), Some(run));
+        assert_eq!((pop_until(&mut gc, at(9)), gc.len()), (None, 0));
     }
 
     #[test]
@@ -380,11 +484,11 @@ mod tests {
                     }
                     1 => {
                         cancel(&mut model);
-                        gc.cancel(&sandbox.reusable().expect("reusable"));
+                        gc.cancel(sandbox.reusable().expect("reusable"));
                     }
                     _ => {
                         let until = second.saturating_sub(5);
-                        while let Some(gone) = gc.pop_until(at(until)) {
+                        while let Some(gone) = pop_until(&mut gc, at(until)) {
                             prop_assert_eq!(model.remove(0).1, gone);
                         }
                         prop_assert!(model.first().is_none_or(|(at, _)| *at > until));

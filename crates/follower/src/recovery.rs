@@ -181,8 +181,17 @@ impl Follower {
             .executors
             .iter()
             .map(|executor| executor.age)
+            .chain(recovered.ended.iter().map(|run| run.age))
             .min();
-        self.set_age(youngest.unwrap_or_default());
+        for ended in recovered.ended {
+            self.set_age(ended.age);
+            self.schedule_removal(match (ended.run, ended.last) {
+                (Some(run), false) => Sandbox::Run(id.clone(), ended.executor, run),
+                (run, _) => Sandbox::Executor(id.clone(), ended.executor, run),
+            });
+        }
+        let age = youngest.unwrap_or(recovered.age);
+        self.set_age(age);
         if recovered.executors.is_empty() {
             return self.schedule_removal(Sandbox::Framework(id));
         }
@@ -195,7 +204,7 @@ impl Follower {
             executor.damaged = executor.damaged.or_else(|| recovered.damaged.clone());
             self.recover_executor(&id, executor, rebooted, after, fx);
         }
-        self.set_age(youngest.unwrap_or_default());
+        self.set_age(age);
         self.remove_framework_if_idle(&id, fx);
     }
 
@@ -215,15 +224,21 @@ impl Follower {
         if self.executor(&key).is_some() || self.containers.contains_key(&container) {
             return warn(fx, format!("Not recovering executor {} twice", key.1));
         }
-        info(
-            fx,
-            format!("Recovering executor {} of framework {}", key.1, key.0),
-        );
+        if !recovered.completed {
+            info(
+                fx,
+                format!("Recovering executor {} of framework {}", key.1, key.0),
+            );
+        }
         self.insert_recovered(&key, &container, &recovered, fx);
         let local = recovered.is_local() && !rebooted && recovered.damaged.is_none();
         for (run, age) in recovered.earlier_runs {
             self.set_age(age);
-            self.schedule_removal(Sandbox::Run(key.0.clone(), key.1.clone(), run.into()));
+            self.schedule_removal(Sandbox::Run(
+                key.0.clone(),
+                key.1.clone(),
+                run.as_str().into(),
+            ));
         }
         self.set_age(recovered.age);
         let mut tasks = Vec::new();
@@ -249,7 +264,8 @@ impl Follower {
         if recovered.completed {
             executor.state = ExecutorState::Terminated;
             self.containers.remove(&container);
-            return self.remove_executor(&key, fx);
+            // Written once more, it would be as if it had ended just now.
+            return self.executor_is_history(&key, fx);
         }
         let unknown = |state, message: &str| Termination {
             state,

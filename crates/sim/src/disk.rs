@@ -182,6 +182,8 @@ impl Disk {
                         damaged: None,
                         pid: framework.pid.clone(),
                         executors: executors.filter_map(recovered).collect(),
+                        ended: Vec::new(),
+                        age: Duration::ZERO,
                     })
                 })
                 .collect(),

@@ -60,6 +60,8 @@ fn before(info: v1::AgentInfo) -> Recovered {
                 earlier_runs: Vec::new(),
                 age: Duration::ZERO,
             }],
+            ended: Vec::new(),
+            age: Default::default(),
         }],
         problems: Vec::new(),
     }

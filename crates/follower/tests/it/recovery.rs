@@ -9,7 +9,7 @@ use tepui_follower::{
     config::Recover,
     io::{Checkpoint, Effect, Effects, Input, ProcessName},
     recovered::{
-        Fate, Problem, Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink,
+        EndedRun, Fate, Problem, Recovered, RecoveredExecutor, RecoveredFramework, RecoveredLink,
         RecoveredTask,
     },
     view::ExecutorState,
@@ -116,6 +116,8 @@ fn checkpoints(executors: Vec<RecoveredExecutor>) -> Recovered {
             damaged: None,
             pid: None,
             executors,
+            ended: Vec::new(),
+            age: Duration::ZERO,
         }],
         problems: Vec::new(),
     }
@@ -598,7 +600,62 @@ fn what_was_not_used_for_long_is_removed_first_whatever_the_order() {
             .all(|seen| seen.starts_with("remove") && seen.contains("executors/e")),
         "{seen:?}"
     );
-    assert!(seen.iter().any(|seen| seen.contains("/meta/")), "{seen:?}");
+}
+
+#[test]
+fn runs_that_ended_wait_for_the_rest_of_their_time_however_often_the_follower_is_restarted() {
+    let hour = Duration::from_secs(3600);
+    let ended = |executor: &str, run: Option<&str>, last, age| EndedRun {
+        executor: executor.into(),
+        run: run.map(Into::into),
+        last,
+        age,
+    };
+    let mut recovered = checkpoints(Vec::new());
+    recovered.frameworks[0].age = 9 * hour;
+    recovered.frameworks[0].ended = vec![
+        ended("a", Some("run-2"), true, hour),
+        ended("a", Some("run-1"), false, 3 * hour),
+        ended("b", None, true, 2 * hour),
+    ];
+    let mut w = restarted(recovered);
+    let written = |effect: &Effect| matches!(effect, Effect::Persist(Checkpoint::Run(_)));
+    assert!(!w.effects.iter().any(written), "nothing is touched");
+    assert!(w.follower.view().completed_frameworks.is_empty());
+    assert_eq!(w.follower.view().gc_pending, 5);
+    let delay = w.follower.view().config.gc_delay;
+    let mut gone = Vec::new();
+    for left in [3, 2, 1] {
+        w.pass(delay - left * hour - w.now.since(w.follower.view().started));
+        loop {
+            let removals: Vec<_> = w.take().into_iter().filter_map(removal).collect();
+            if removals.is_empty() {
+                break;
+            }
+            for path in removals {
+                gone.push(format!("{left} {}", path.display()));
+                w.step(Input::Removed { path, error: None });
+            }
+        }
+    }
+    let framework = format!("slaves/{ID}/frameworks/{FRAMEWORK}");
+    let both = |hours: u8, path: &str| {
+        ["/w/", "/w/meta/"].map(|root| format!("{hours} {root}{framework}{path}"))
+    };
+    let mut expected = both(3, "/executors/a/runs/run-1").to_vec();
+    expected.extend(both(2, "/executors/b"));
+    let [run, run_checkpoints] = both(1, "/executors/a/runs/run-2");
+    let [executor, executor_checkpoints] = both(1, "/executors/a");
+    expected.extend([run, executor, run_checkpoints, executor_checkpoints]);
+    expected.extend(both(1, ""));
+    assert_eq!(gone, expected);
+}
+
+fn removal(effect: Effect) -> Option<std::path::PathBuf> {
+    match effect {
+        Effect::Remove { path } => Some(path),
+        _ => None,
+    }
 }
 
 #[test]
@@ -627,6 +684,8 @@ fn a_completed_run_is_history() {
     old.earlier_runs = vec![("b".into(), Duration::ZERO)];
     let mut w = restarted(checkpoints(vec![old]));
     assert_eq!(phase(&w), Phase::Disconnected);
+    let written = |effect: &Effect| matches!(effect, Effect::Persist(Checkpoint::Run(_)));
+    assert!(!w.effects.iter().any(written), "that it ended is known");
     let view = w.follower.view();
     assert!(view.frameworks.is_empty());
     assert_eq!(view.completed_frameworks.len(), 1);

@@ -41,6 +41,34 @@ fn pass_registered(w: &mut World, duration: Duration) {
     }
 }
 
+/// Directories that are to be removed right now.
+fn removals(w: &mut World) -> Vec<String> {
+    let effects = w.take().into_iter();
+    let removals = effects.filter_map(|effect| match effect {
+        Effect::Remove { path } => Some(path.display().to_string()),
+        _ => None,
+    });
+    removals.collect()
+}
+
+/// Removes what is to be removed, until there is nothing more: what, in which order.
+fn remove_all(w: &mut World) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let removals = removals(w);
+        if removals.is_empty() {
+            return all;
+        }
+        for path in removals {
+            all.push(path.clone());
+            w.step(Input::Removed {
+                path: path.into(),
+                error: None,
+            });
+        }
+    }
+}
+
 #[test]
 fn sandboxes_go_after_the_delay() {
     let mut w = World::registered();
@@ -50,16 +78,67 @@ fn sandboxes_go_after_the_delay() {
     pass_registered(&mut w, WEEK - Duration::from_secs(60));
     assert!(w.seen().is_empty());
     pass_registered(&mut w, Duration::from_secs(60));
-    let (checkpoints, removed): (Vec<_>, Vec<_>) = w
-        .seen()
-        .into_iter()
-        .partition(|seen| seen.contains("/meta/"));
-    assert_eq!(removed.len(), 3, "{removed:?}");
-    // What was checkpointed goes with them, each before its sandbox.
-    assert_eq!(checkpoints.len(), 3, "{checkpoints:?}");
+    let removed = remove_all(&mut w);
+    let below = |at: &str| format!("/w/{at}slaves/{ID}/frameworks/{FRAMEWORK}");
+    let run = |path: &String| path.contains("/runs/");
+    // The run, its executor, the framework; of each what was checkpointed goes last: should the follower
+    // end meanwhile, the next one finds it and goes on.
     assert!(
-        removed[2].ends_with(&format!("/frameworks/{FRAMEWORK}")),
+        removed[0].starts_with(&below("")) && run(&removed[0]),
         "{removed:?}"
+    );
+    assert!(
+        removed[2].starts_with(&below("meta/")) && run(&removed[2]),
+        "{removed:?}"
+    );
+    let rest: Vec<_> = removed.iter().filter(|path| !run(path)).collect();
+    let executor = |at: &str| format!("{}/executors/t", below(at));
+    assert_eq!(
+        rest,
+        [
+            &executor(""),
+            &executor("meta/"),
+            &below(""),
+            &below("meta/")
+        ]
+    );
+    let view = w.follower.view();
+    assert_eq!(
+        (view.counters.path_removals_succeeded, view.gc_pending),
+        (3, 0)
+    );
+}
+
+#[test]
+fn some_sandboxes_are_removed_at_a_time_and_those_that_wait_may_still_be_needed() {
+    let mut w = World::registered();
+    w.running_command("long");
+    for n in 0..30 {
+        complete(&mut w, framework(), &format!("t{n:02}"));
+    }
+    w.effects.clear();
+    w.step(Input::DiskUsage(1.0));
+    let first = removals(&mut w);
+    assert_eq!(first.len(), 8, "{first:?}");
+    assert_eq!(w.follower.view().gc_pending, 60);
+    // Its turn has not come.
+    w.run(command("t29"));
+    assert_eq!(w.local_executor().info.executor_id.value, "t29");
+    w.effects.clear();
+    for path in first {
+        w.step(Input::Removed {
+            path: path.into(),
+            error: None,
+        });
+    }
+    let rest = remove_all(&mut w);
+    let gone = |path: &String| path.ends_with("/executors/t29");
+    assert!(!rest.iter().any(gone), "{rest:?}");
+    assert_eq!(rest.len() + 8, 4 * 30 - 2);
+    let view = w.follower.view();
+    assert_eq!(
+        (view.counters.path_removals_succeeded, view.gc_pending),
+        (59, 0)
     );
 }
 
@@ -71,8 +150,7 @@ fn a_full_disk_makes_them_go_at_once_and_an_empty_one_lets_them_stay() {
     assert!(w.seen().is_empty());
     assert_eq!(w.follower.view().max_sandbox_age, WEEK.mul_f64(0.8));
     w.step(Input::DiskUsage(0.9));
-    assert_eq!(w.seen().len(), 6);
-    let path = format!("/w/slaves/{ID}/frameworks/{FRAMEWORK}").into();
+    let path = removals(&mut w).remove(0).into();
     w.step(Input::Removed { path, error: None });
     let view = w.follower.view();
     assert_eq!(
@@ -103,15 +181,9 @@ fn a_sandbox_that_is_needed_again_is_kept() {
 fn a_task_waits_while_its_directory_is_being_removed() {
     let mut w = World::registered();
     complete(&mut w, framework(), "t");
+    complete(&mut w, framework(), "killed");
     w.step(Input::DiskUsage(1.0));
-    let removals: Vec<_> = w
-        .take()
-        .into_iter()
-        .filter_map(|e| match e {
-            Effect::Remove { path } => Some(path),
-            _ => None,
-        })
-        .collect();
+    let mut removing = removals(&mut w);
     w.run(command("t"));
     assert!(w.seen().is_empty());
     let pending = |w: &World| {
@@ -132,12 +204,20 @@ fn a_task_waits_while_its_directory_is_being_removed() {
             "ExitedExecutor killed -1 to master"
         ]
     );
-    for path in removals {
+    let mut started = Vec::new();
+    while let Some(path) = removing.pop() {
         w.step(Input::Removed {
-            path,
+            path: path.into(),
             error: Some("busy".into()),
         });
+        for effect in w.take() {
+            match effect {
+                Effect::Remove { path } => removing.push(path.display().to_string()),
+                other => started.push(other),
+            }
+        }
     }
+    w.effects.extend(started);
     assert_eq!(w.local_executor().info.executor_id.value, "t");
     assert_eq!(pending(&w), 0);
 }

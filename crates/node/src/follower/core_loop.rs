@@ -5,9 +5,10 @@ use super::{
     checkpoints::{Records, Written},
     foreign::Foreign,
     locals::{Inputs, Locals},
+    removal,
     restart::Running,
-};
     volumes,
+};
 use crate::{
     clock::Clock,
     containers::{self, Containers, News},
@@ -19,14 +20,14 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 use tepui_executor::io::{Input as ExecutorInput, ProbeId, ProbeOutcome};
 use tepui_follower::{
     Follower, Phase,
     io::{Checkpoint, Effect, Effects, ExecutorPeer, Input, LocalExecutor, ProcessName, Reply},
     locals,
-    view::View,
     qos::Load,
+    view::View,
 };
 use tepui_journal::{Outbox, PersistEffect};
 use tepui_model::{
@@ -56,7 +57,6 @@ pub(super) enum Inner {
         sandbox: PathBuf,
         error: Option<String>,
     },
-    Removed {
     /// The links of a sandbox are changed, or cannot be.
     VolumesLinked {
         container: ContainerId,
@@ -64,6 +64,7 @@ pub(super) enum Inner {
         error: Option<String>,
     },
     Load(Load),
+    Removed {
         path: PathBuf,
         error: Option<String>,
     },
@@ -290,7 +291,6 @@ impl CoreLoop {
                 sandbox,
                 error,
             } => self.sandbox_ready(executor, &sandbox, error),
-            Inner::Removed { path, error } => self.handle(Input::Removed { path, error }),
             Inner::VolumesLinked {
                 container,
                 sandbox,
@@ -300,6 +300,7 @@ impl CoreLoop {
                 self.handle(Input::VolumesLinked { container, error });
             }
             Inner::Load(load) => self.handle(Input::Load(load)),
+            Inner::Removed { path, error } => self.handle(Input::Removed { path, error }),
             Inner::ForeignEnded(container) => {
                 self.foreign.forget(&container);
                 let event = ContainerEvent::Exited { status: None };
@@ -383,12 +384,12 @@ impl CoreLoop {
             Effect::StartLocalExecutor(local) => self.start_local(*local),
             Effect::StopLocalExecutor { container } => self.stop_local(&container),
             Effect::Launch(spec) => self.containers.launch(spec),
-            Effect::Destroy { container } if self.locals.contains(&container) => {
             Effect::LinkVolumes(links) => {
                 let tell = self.channels.tell.clone();
                 self.runtime
                     .spawn_blocking(move || volumes::link_and_tell(&links, &tell));
             }
+            Effect::Destroy { container } if self.locals.contains(&container) => {
                 self.locals
                     .step(&mut self.inputs, |core, fx| core.destroy(&container, fx));
             }
@@ -492,13 +493,10 @@ impl CoreLoop {
 
     fn remove(&mut self, path: PathBuf) {
         let tell = self.channels.tell.clone();
+        let meta = self.core.view().config.work_dir.join("meta");
         self.runtime.spawn_blocking(move || {
-            let error = match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Some(error.to_string())
-                }
-                _ => None,
-            };
+            let error = removal::remove(&path, &meta).err();
+            let error = error.map(|error| error.to_string());
             // Nobody listens once the node stops.
             let _ = tell.send(Inner::Removed { path, error });
         });

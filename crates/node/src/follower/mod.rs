@@ -7,7 +7,8 @@
 //! | `locals` | what the executors that run in this process want: containers, requests |
 //! | `probes` | HTTP and TCP probes |
 //! | `checkpoints` | the thread that writes what must survive; `durable`: how a file is changed |
-//! | `recover` | reads back what survived a restart |
+//! | `recover` | reads back what survived a restart; `recover_ended`: what of it need not be read |
+//! | `removal` | removes what nobody needs any more |
 //! | `restart` | brings together what was read with the containers that are left |
 //! | `foreign` | executors that an agent of Mesos had started |
 //! | `runs` | writes what `recover` reads |
@@ -27,18 +28,20 @@ mod machine;
 mod operator;
 mod probes;
 mod recover;
+mod recover_ended;
+mod removal;
 mod restart;
 mod runs;
 mod service;
+mod volumes;
 
 pub use checkpoints::CheckpointError;
 pub use machine::detect;
-mod volumes;
 pub use recover::recover;
+pub use volumes::DiskError;
 
 use crate::{
     clock::Clock,
-pub use volumes::DiskError;
     common::{LogLevel, Logging},
     containers::{Containers, ContainersEnd},
     fetcher::{FetchOptions, Fetcher, http::HttpClient, http::Trust},
@@ -86,11 +89,11 @@ pub struct FollowerOptions {
     pub fetch: FetchOptions,
     /// `--disk_watch_interval`
     pub disk_watch_interval: Duration,
+    /// `--qos_correction_interval_min`, where there is a `--qos_controller`.
+    pub qos_correction_interval_min: Duration,
     /// `--log_dir`, for the state.
     pub log_dir: Option<String>,
     /// `--external_log_file`, for the state.
-    /// `--qos_correction_interval_min`, where there is a `--qos_controller`.
-    pub qos_correction_interval_min: Duration,
     pub external_log_file: Option<String>,
     /// The log, served as `/slave/log`.
     pub log_file: Option<PathBuf>,
@@ -123,10 +126,10 @@ impl FollowerOptions {
             reconfiguration_policy: Policy::Equal,
             fetch: FetchOptions::default(),
             disk_watch_interval: Duration::from_secs(60),
+            qos_correction_interval_min: Duration::ZERO,
             log_dir: None,
             external_log_file: None,
             log_file: None,
-            qos_correction_interval_min: Duration::ZERO,
             log_level: Box::new(()),
             limits: Limits::default(),
             links: LinkOptions::default(),
@@ -150,15 +153,15 @@ pub enum FollowerError {
         /// Why.
         source: io::Error,
     },
-    /// What must survive cannot be written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
     /// A disk of the resources says nothing of where it is.
     #[error("{0}")]
     Disks(String),
     /// A disk of the resources cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// What must survive cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// Checkpoints are damaged, and `--strict` is on.
     #[error(
         "{} of what was checkpointed is damaged; with --strict=false the follower starts and reports \
@@ -215,12 +218,12 @@ impl FollowerNode {
         let Advertised { listener, address } = options.listen.bind()?;
         config.address = address;
         let work_dir = config.work_dir.clone();
-        let seed = random::seed().map_err(FollowerError::Randomness)?;
-        let mut rng = Rng::seed(seed);
-        let clock = Clock::start();
         let disks = resources::disk_roots(&config.resources).map_err(FollowerError::Disks)?;
         check_disks(work_dir.clone(), disks).await?;
         let controlled = config.qos_controller.is_some();
+        let seed = random::seed().map_err(FollowerError::Randomness)?;
+        let mut rng = Rng::seed(seed);
+        let clock = Clock::start();
 
         let policy = (options.strict, options.reconfiguration_policy);
         let Restart {
@@ -253,22 +256,22 @@ impl FollowerNode {
             .map_err(FollowerError::Containers)?;
         let mut begun = Effects::default();
         let found = restart::go_on(&mut core, clock.now(), recovered, found, &mut begun);
+        let begun = volumes::link_begun(begun, &inner).await;
         checkpoints::write_boot_id(&work_dir, &machine::boot_id())?;
         let (records, written) =
             checkpoints::start(work_dir.clone()).map_err(FollowerError::Thread)?;
-        let begun = volumes::link_begun(begun, &inner).await;
         machine::watch_disk(
             work_dir,
             options.disk_watch_interval,
             tell(&inner, Inner::DiskUsage),
         );
-        follow_leader(options.leader, tell(&inner, Inner::Leader));
-
-        let files = Arc::new(Files::default());
         if controlled {
             let interval = options.qos_correction_interval_min;
             machine::watch_load(interval, tell(&inner, Inner::Load));
         }
+        follow_leader(options.leader, tell(&inner, Inner::Leader));
+
+        let files = Arc::new(Files::default());
         if let Some(log) = &options.log_file
             && let Err(error) = files.attach(log, operator::LOG_NAME)
         {
@@ -334,9 +337,6 @@ impl FollowerNode {
     }
 }
 
-/// Makes the work directory; its real path, since sandboxes are named by it.
-async fn usable_work_dir(path: PathBuf) -> Result<PathBuf, FollowerError> {
-    let made = async {
 async fn check_disks(work_dir: PathBuf, disks: Vec<DiskRoot>) -> Result<(), FollowerError> {
     let check = move || volumes::check_disks(&work_dir, &disks);
     let checked = tokio::task::spawn_blocking(check).await;
@@ -344,6 +344,9 @@ async fn check_disks(work_dir: PathBuf, disks: Vec<DiskRoot>) -> Result<(), Foll
     Ok(checked.map_err(|_| FollowerError::Core)??)
 }
 
+/// Makes the work directory; its real path, since sandboxes are named by it.
+async fn usable_work_dir(path: PathBuf) -> Result<PathBuf, FollowerError> {
+    let made = async {
         tokio::fs::create_dir_all(&path).await?;
         tokio::fs::canonicalize(&path).await
     };

@@ -21,7 +21,11 @@
 //! written last may be torn: the rest of `task.updates` is cut off, so that what is appended from now
 //! on can be read. Where more than that is wrong, the file is kept aside as `task.updates.damaged`.
 
-use super::{CheckpointError, checkpoints::failed};
+use super::{
+    CheckpointError,
+    checkpoints::failed,
+    recover_ended::{Survey, holds_something, survey},
+};
 use bytes::Bytes;
 use prost::{Message, Name};
 use std::{
@@ -47,11 +51,16 @@ use tepui_protocol::{
 };
 
 /// What the follower of a work directory left, if there was one that had registered. `boot_id` is
-/// that of the running system (`/proc/sys/kernel/random/boot_id`).
+/// that of the running system (`/proc/sys/kernel/random/boot_id`); `remembered`: how many executors of
+/// each framework that have ended are read, too.
 ///
 /// Fails when it is not even known who that was: going on as somebody else would leave its tasks to
 /// nobody.
-pub fn recover(work_dir: &Path, boot_id: &str) -> Result<Option<Recovered>, CheckpointError> {
+pub fn recover(
+    work_dir: &Path,
+    boot_id: &str,
+    remembered: usize,
+) -> Result<Option<Recovered>, CheckpointError> {
     let meta = work_dir.join("meta");
     let slaves = meta.join("slaves");
     let Some(id) = pointed_at(&slaves.join("latest"))? else {
@@ -71,10 +80,8 @@ pub fn recover(work_dir: &Path, boot_id: &str) -> Result<Option<Recovered>, Chec
     }
     let rebooted = reader.rebooted(&meta.join("boot_id"), boot_id);
     let frameworks = reader.directories(&directory.join("frameworks"));
-    let frameworks = frameworks
-        .iter()
-        .map(|path| reader.framework(path))
-        .collect();
+    let frameworks = survey(frameworks, remembered).into_iter();
+    let frameworks = frameworks.map(|survey| reader.framework(survey)).collect();
     let drain = reader.message(&directory.join("drain.config"));
     Ok(Some(Recovered {
         id: FollowerId::from(id.as_str()),
@@ -113,7 +120,7 @@ pub(super) fn others(work_dir: &Path, own: Option<&FollowerId>) -> Vec<(Follower
 }
 
 /// How long a file or directory has not been changed.
-fn age(path: &Path) -> Option<Duration> {
+pub(super) fn age(path: &Path) -> Option<Duration> {
     let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
     SystemTime::now().duration_since(changed.ok()?).ok()
 }
@@ -122,6 +129,8 @@ fn age(path: &Path) -> Option<Duration> {
 #[derive(Debug, Default)]
 struct Reader {
     problems: Vec<Problem>,
+    /// Files are left as they are.
+    only_looking: bool,
 }
 
 /// What a file holds: a message, nothing (it is not there, or nothing of it had reached the disk), or
@@ -142,28 +151,63 @@ impl Reader {
         }
     }
 
-    fn framework(&mut self, directory: &Path) -> RecoveredFramework {
+    fn framework(&mut self, survey: Survey) -> RecoveredFramework {
+        let Survey {
+            directory,
+            open,
+            history,
+            mut ended,
+        } = survey;
         let path = directory.join("framework.info");
         let executors = directory.join("executors");
-        let own = name(directory).unwrap_or_default();
+        let own = name(&directory).unwrap_or_default();
         let stand_in = || v1::FrameworkInfo {
             // Nothing would have been written otherwise.
             checkpoint: Some(true),
             ..Default::default()
         };
-        let described = self.described(&path, &executors, stand_in);
-        let (mut info, damaged) = described.unwrap_or_else(|| (stand_in(), None));
+        let mut past = Self {
+            only_looking: true,
+            ..Default::default()
+        };
+        let (mut info, damaged) = match open.is_empty() {
+            false => self.described(&path, &executors, stand_in),
+            true if history.is_empty() => None,
+            true => past.described(&path, &executors, stand_in),
+        }
+        .unwrap_or_else(|| (stand_in(), None));
         // Up to Mesos 0.22 the name of the directory alone told.
         info.id
             .get_or_insert(v1::FrameworkId { value: own.clone() });
-        let executors = self.directories(&executors);
+        let pid = directory.join("framework.pid");
+        let pid = match open.is_empty() {
+            true => past.pid(&pid),
+            false => self.pid(&pid),
+        };
+        let mut all = Vec::with_capacity(history.len() + open.len());
+        for run in history {
+            let known = past.problems.len();
+            let executor = past.executor(&executors.join(run.executor.as_str()), &own);
+            match executor.filter(|executor| executor.completed) {
+                Some(mut executor) if past.problems.len() == known && damaged.is_none() => {
+                    executor.earlier_runs.clear();
+                    all.push(executor);
+                }
+                _ => ended.push(run),
+            }
+        }
+        all.extend(open.iter().filter_map(|path| self.executor(path, &own)));
+        // Otherwise they tell.
+        let empty = all.is_empty() && ended.is_empty();
+        let age = Some(&directory)
+            .filter(|_| empty)
+            .and_then(|path| age(path));
         RecoveredFramework {
-            pid: self.pid(&directory.join("framework.pid")),
-            executors: executors
-                .iter()
-                .filter_map(|path| self.executor(path, &own))
-                .collect(),
-            damaged,
+            pid,
+            executors: all,
+            ended,
+            age: age.unwrap_or_default(),
+            damaged: damaged.filter(|_| !open.is_empty()),
             info,
         }
     }
@@ -356,7 +400,11 @@ impl Reader {
             true => self.note(path, &text),
             false => self.damage(path, &text),
         }
-        if let Err(error) = cut(path, whole as u64, torn) {
+        let cut = match self.only_looking {
+            true => Ok(()),
+            false => cut(path, whole as u64, torn),
+        };
+        if let Err(error) = cut {
             self.damage(path, &error);
         }
         records
@@ -448,17 +496,6 @@ impl Reader {
     }
 }
 
-/// Links do not count: they are there before what they point at. Nor do files on their way.
-fn holds_something(directory: &Path) -> bool {
-    let something = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| {
-            let real = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
-            real && entry.path().extension().is_none_or(|end| end != "new")
-        })
-    };
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(something))
-}
-
 fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
@@ -481,7 +518,7 @@ fn pointed_at(link: &Path) -> Result<Option<String>, CheckpointError> {
     }
 }
 
-fn name(path: &Path) -> Option<String> {
+pub(super) fn name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     usable(name).then(|| name.to_owned())
 }

@@ -28,8 +28,8 @@ struct Left {
     others: Vec<(FollowerId, Duration)>,
 }
 
-fn read(work_dir: &Path) -> Result<Left, CheckpointError> {
-    let recovered = recover::recover(work_dir, &machine::boot_id())?;
+fn read(work_dir: &Path, remembered: usize) -> Result<Left, CheckpointError> {
+    let recovered = recover::recover(work_dir, &machine::boot_id(), remembered)?;
     let own = recovered.as_ref().map(|recovered| &recovered.id);
     Ok(Left {
         others: recover::others(work_dir, own),
@@ -46,7 +46,8 @@ pub(super) async fn begin(
     mut rng: Rng,
 ) -> Result<Restart, FollowerError> {
     let work_dir = config.work_dir.clone();
-    let left = tokio::task::spawn_blocking(move || read(&work_dir)).await;
+    let remembered = config.max_completed_executors_per_framework;
+    let left = tokio::task::spawn_blocking(move || read(&work_dir, remembered)).await;
     // It only fails by a panic, or when the runtime ends.
     let mut left = left.map_err(|_| FollowerError::Core)??;
     if strict && let Some(recovered) = &left.recovered {

@@ -81,7 +81,9 @@ impl<'a> Kept<'a> {
         self.step(Input::Tick);
     }
     fn recovered(&self) -> Recovered {
-        let mut recovered = recover(self.dir, "").expect("readable").expect("something");
+        let mut recovered = recover(self.dir, "", 150)
+            .expect("readable")
+            .expect("something");
         assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
         for framework in &mut recovered.frameworks {
             for executor in &mut framework.executors {

@@ -1,17 +1,18 @@
 //! What an agent of Mesos left while tasks ran, read back, and how a follower goes on from it: as that
 //! agent did when it was restarted (`fixtures/recovery.json`, recorded on loopback).
 
+use prost::Message;
 use serde_json::Value;
 use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tepui_follower::{
     Config, Follower,
     io::{Effect, Effects, Input, ProcessName},
-    recovered::{Fate, Recovered, RecoveredExecutor, RecoveredLink},
+    recovered::{EndedRun, Fate, Recovered, RecoveredExecutor, RecoveredLink},
 };
 use tepui_model::{
     Rng, Time,
@@ -56,7 +57,9 @@ fn long_task(dir: &Path) -> PathBuf {
 }
 
 fn read(dir: &Path) -> Recovered {
-    recover(dir, BOOT).expect("readable").expect("something")
+    recover(dir, BOOT, 150)
+        .expect("readable")
+        .expect("something")
 }
 
 /// The executors of the framework of the long task.
@@ -102,13 +105,13 @@ fn the_checkpoints_of_an_agent_of_mesos_are_read() {
 #[test]
 fn a_new_work_directory_or_one_of_a_follower_that_never_registered_has_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
-    assert_eq!(recover(dir.path(), BOOT).expect("readable"), None);
+    assert_eq!(recover(dir.path(), BOOT, 150).expect("readable"), None);
     let dir = work_dir();
     let info = dir.path().join("meta/slaves").join(ID).join("slave.info");
     fs::write(&info, "").expect("written");
-    assert_eq!(recover(dir.path(), BOOT).expect("readable"), None);
+    assert_eq!(recover(dir.path(), BOOT, 150).expect("readable"), None);
     fs::remove_file(info).expect("removed");
-    assert_eq!(recover(dir.path(), BOOT).expect("readable"), None);
+    assert_eq!(recover(dir.path(), BOOT, 150).expect("readable"), None);
 }
 
 #[test]
@@ -117,21 +120,21 @@ fn a_damaged_slave_info_is_an_error_since_nobody_knows_whose_tasks_these_are() {
     let info = dir.path().join("meta/slaves").join(ID).join("slave.info");
     let whole = fs::read(&info).expect("a file");
     fs::write(&info, &whole[..whole.len() - 1]).expect("written");
-    assert!(recover(dir.path(), BOOT).is_err());
+    assert!(recover(dir.path(), BOOT, 150).is_err());
     // Somebody else's is none of ours.
     fs::write(&info, whole).expect("written");
     let slaves = dir.path().join("meta/slaves");
     fs::rename(slaves.join(ID), slaves.join("other")).expect("renamed");
     fs::remove_file(slaves.join("latest")).expect("removed");
     symlink("other", slaves.join("latest")).expect("linked");
-    assert!(recover(dir.path(), BOOT).is_err());
+    assert!(recover(dir.path(), BOOT, 150).is_err());
 }
 
 #[test]
 fn another_boot_id_is_a_reboot_and_a_missing_one_is_not() {
     let dir = work_dir();
     let other = "0188bc4e-4f13-4a6c-a7a5-6d1b3cbb0f8f";
-    let other = recover(dir.path(), other).expect("readable");
+    let other = recover(dir.path(), other, 150).expect("readable");
     assert!(other.expect("something").rebooted);
     fs::remove_file(dir.path().join("meta/boot_id")).expect("removed");
     assert!(!read(dir.path()).rebooted);
@@ -247,6 +250,163 @@ fn markers_and_runs_are_told_apart() {
     fs::remove_dir_all(&runs).expect("removed");
     assert!(executors(&read(dir.path())).is_empty());
     assert!(read(dir.path()).problems.is_empty());
+}
+
+/// The long task's run, `count` times more, as those of executors that have ended.
+fn add_ended(dir: &Path, count: usize) {
+    let from = long(dir);
+    let run = from.join("runs/985abfe8-7fef-433b-9acf-f8c1b526b69b");
+    for number in 0..count {
+        let name = format!("ended-{number:02}");
+        let to = from.with_file_name(&name);
+        let run_to = to.join(format!("runs/{number:08}-7fef-433b-9acf-f8c1b526b69b"));
+        fs::create_dir_all(run_to.join("tasks/long")).expect("made");
+        fs::write(
+            to.join("executor.info"),
+            renamed(&from.join("executor.info"), &name),
+        )
+        .expect("written");
+        for file in ["tasks/long/task.info", "tasks/long/task.updates"] {
+            fs::copy(run.join(file), run_to.join(file)).expect("copied");
+        }
+        symlink(&run_to, to.join("runs/latest")).expect("linked");
+        let sentinel = fs::File::create(run_to.join("executor.sentinel")).expect("written");
+        let ended = SystemTime::now() - Duration::from_secs(3600 * (1 + number as u64));
+        let times = fs::FileTimes::new().set_modified(ended);
+        sentinel.set_times(times).expect("an old file");
+    }
+}
+
+/// An `executor.info` with another id.
+fn renamed(path: &Path, name: &str) -> Vec<u8> {
+    let bytes = fs::read(path).expect("a file");
+    let mut info = tepui_protocol::v1::ExecutorInfo::decode(&bytes[4..]).expect("an executor");
+    info.executor_id.value = name.to_owned();
+    let mut framed = (info.encoded_len() as u32).to_le_bytes().to_vec();
+    framed.extend(info.encode_to_vec());
+    framed
+}
+
+fn ended(recovered: &Recovered) -> &[EndedRun] {
+    let named = |info: &tepui_protocol::v1::FrameworkInfo| {
+        info.id.as_ref().is_some_and(|id| id.value == LONG)
+    };
+    let framework = recovered.frameworks.iter().find(|f| named(&f.info));
+    framework.map_or(&[], |f| f.ended.as_slice())
+}
+
+#[test]
+fn of_what_has_ended_the_last_is_history_and_the_rest_merely_named() {
+    let dir = work_dir();
+    add_ended(dir.path(), 10);
+    let recovered = recover(dir.path(), BOOT, 3).expect("readable");
+    let recovered = recovered.expect("something");
+    assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+    let names: Vec<_> = executors(&recovered)
+        .iter()
+        .map(|executor| executor.info.executor_id.value.as_str())
+        .collect();
+    // The oldest first, so that it is the first to be forgotten.
+    assert_eq!(names, ["ended-02", "ended-01", "ended-00", "long"]);
+    let completed = executors(&recovered).iter().filter(|e| e.completed);
+    assert_eq!(completed.count(), 3);
+    let forgotten = ended(&recovered);
+    assert_eq!(forgotten.len(), 7);
+    for run in forgotten {
+        let number: u64 = run.executor.as_str()[6..].parse().expect("a number");
+        assert!(run.last);
+        assert_eq!(
+            run.run.as_ref().map(ToString::to_string),
+            Some(format!("{number:08}-7fef-433b-9acf-f8c1b526b69b"))
+        );
+        let hours = run.age.as_secs() / 3600;
+        assert_eq!(hours, number + 1, "how long ago it ended");
+    }
+}
+
+#[test]
+fn damage_to_what_has_ended_is_no_reason_to_stop_and_nothing_is_cut() {
+    let dir = work_dir();
+    add_ended(dir.path(), 3);
+    let executor = |number: usize| long(dir.path()).with_file_name(format!("ended-{number:02}"));
+    fs::write(executor(0).join("executor.info"), "damaged").expect("written");
+    let run = "runs/00000001-7fef-433b-9acf-f8c1b526b69b";
+    let updates = executor(1).join(run).join("tasks/long/task.updates");
+    let whole = fs::read(&updates).expect("a file");
+    fs::write(&updates, &whole[..whole.len() - 1]).expect("written");
+    let recovered = read(dir.path());
+    assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+    assert_eq!(
+        executors(&recovered).len(),
+        2,
+        "one that ended, one that runs"
+    );
+    assert_eq!(ended(&recovered).len(), 2);
+    let after = fs::read(&updates).expect("a file");
+    assert_eq!(after.len(), whole.len() - 1);
+}
+
+#[test]
+fn a_framework_of_which_all_has_ended_long_ago_is_not_read() {
+    let dir = work_dir();
+    let frameworks = framework(dir.path(), LONG);
+    fs::remove_dir_all(long(dir.path()).join("runs")).expect("removed");
+    fs::write(frameworks.join("framework.info"), "damaged").expect("written");
+    let recovered = read(dir.path());
+    assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+    assert!(executors(&recovered).is_empty());
+    // Nothing is left of its executor but a directory.
+    assert_eq!(ended(&recovered)[0].run, None);
+}
+
+#[test]
+fn what_was_not_launched_yet_when_the_follower_was_killed_is_nothing_but_to_be_removed() {
+    let dir = work_dir();
+    let executor = long(dir.path()).with_file_name("begun");
+    let task = executor.join("runs/c/tasks/begun");
+    fs::create_dir_all(&task).expect("made");
+    symlink(executor.join("runs/c"), executor.join("runs/latest")).expect("linked");
+    for file in [
+        executor.join("executor.info.new"),
+        task.join("task.launch.new"),
+        task.join("task.info.new"),
+    ] {
+        fs::write(file, "x").expect("written");
+    }
+    let recovered = read(dir.path());
+    assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+    assert_eq!(executors(&recovered).len(), 1);
+    let [begun] = ended(&recovered) else {
+        panic!("one executor")
+    };
+    assert_eq!(begun.executor.as_str(), "begun");
+    assert!(begun.last);
+    // A file that has its name says that it was launched.
+    fs::rename(task.join("task.info.new"), task.join("task.info")).expect("renamed");
+    let recovered = read(dir.path());
+    assert_eq!(executors(&recovered).len(), 2);
+    assert!(!recovered.problems.is_empty());
+}
+
+#[test]
+fn what_was_removed_halfway_is_removed_to_the_end() {
+    let dir = work_dir();
+    add_ended(dir.path(), 2);
+    let executor = |number: usize| long(dir.path()).with_file_name(format!("ended-{number:02}"));
+    // As `removal` goes about it: directories first, what says that it ended last.
+    fs::remove_file(executor(0).join("executor.info")).expect("removed");
+    fs::remove_file(executor(0).join("runs/latest")).expect("removed");
+    fs::remove_dir_all(executor(1).join("runs/00000001-7fef-433b-9acf-f8c1b526b69b"))
+        .expect("removed");
+    let recovered = read(dir.path());
+    assert!(recovered.problems.is_empty(), "{:?}", recovered.problems);
+    assert_eq!(executors(&recovered).len(), 1);
+    let runs: Vec<_> = ended(&recovered)
+        .iter()
+        .map(|run| run.run.is_some())
+        .collect();
+    assert_eq!(runs.iter().filter(|run| **run).count(), 1);
+    assert_eq!(runs.len(), 2);
 }
 
 fn recorded(at: usize) -> (Pid, PeerMessage) {

@@ -44,6 +44,8 @@ struct Told {
     twice: Vec<String>,
     /// The same update once more: it is sent until it is acknowledged.
     repeated: usize,
+    /// How many ended otherwise than well, and what was said of it.
+    reasons: BTreeMap<String, usize>,
 }
 
 impl Told {
@@ -59,7 +61,14 @@ impl Told {
         }
         let uuid = status.uuid.clone().unwrap_or_default().to_vec();
         match self.ends.get(&task) {
-            None => drop(self.ends.insert(task, (status.state(), uuid))),
+            None => {
+                if status.state() != TaskState::TaskFinished {
+                    let (state, reason) = (status.state().as_str_name(), status.reason());
+                    let why = format!("{state} {} {}", reason.as_str_name(), status.message());
+                    *self.reasons.entry(why).or_default() += 1;
+                }
+                self.ends.insert(task, (status.state(), uuid));
+            }
             Some((_, known)) if *known == uuid => self.repeated += 1,
             Some((state, _)) => {
                 let (before, now) = (state.as_str_name(), status.state().as_str_name());
@@ -239,6 +248,9 @@ fn report(
         told.twice.len(),
         told.repeated,
     );
+    for (why, count) in &told.reasons {
+        println!("{count} times {why}");
+    }
     println!(
         "offers after a restart: median {:.2} s, longest {:.2} s",
         percentile(&back, 50),
