@@ -66,13 +66,17 @@ pub(crate) enum OperateError {
     Weight(String),
     #[error("'{text}' is no resources: {error}")]
     Resources { text: String, error: String },
-    #[error("there is no such {resource} reserved for {role} on {follower}: `tepui agents --json` shows what is")]
+    #[error(
+        "there is no such {resource} reserved for {role} on {follower}: `tepui agents --json` shows what is"
+    )]
     NotReserved {
         resource: String,
         role: String,
         follower: String,
     },
-    #[error("there is {many} volume '{id}' on {follower}: `tepui volume list` shows all, `--role` says which of several")]
+    #[error(
+        "there is {many} volume '{id}' on {follower}: `tepui volume list` shows all, `--role` says which of several"
+    )]
     NoVolume {
         id: String,
         follower: String,

@@ -137,10 +137,7 @@ fn roles(text: &str) -> Result<std::collections::BTreeSet<String>, tepui_model::
 }
 
 /// `a=2,b=0.5`
-fn weights(
-    text: &str,
-    only: Option<&BTreeSet<String>>,
-) -> Result<BTreeMap<String, f64>, String> {
+fn weights(text: &str, only: Option<&BTreeSet<String>>) -> Result<BTreeMap<String, f64>, String> {
     let weight = |part: &str| {
         let wrong = |why: String| format!("Invalid weight: '{part}'. {why}");
         let form = || wrong("--weights should be of the form 'role=weight,role=weight'".to_owned());

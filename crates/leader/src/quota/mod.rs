@@ -172,30 +172,26 @@ impl Leader {
         Ok(())
     }
 
-    /// What counts against the quotas of some roles.
+    /// What counts against the quotas of some roles. The allocator counts offers too.
     fn holdings<'a>(&self, of: impl Iterator<Item = &'a str>) -> Holdings {
         let mut holdings = Holdings::of(of);
-        for follower in self.state.followers() {
-            for resource in follower.total.iter() {
+        let mut counted = holdings.empty();
+        for framework in self.state.frameworks() {
+            for resource in framework.offered.iter() {
                 let amount = resource.as_scalar();
-                if let Some((role, amount)) = resource.reservation_role().zip(amount) {
-                    holdings.add(role, |held| held.consumed.add(resource.name(), amount));
+                let Some((role, amount)) = resource.allocation_role().zip(amount) else {
+                    continue;
+                };
+                holdings.add(role, |held| held.offered.add(resource.name(), amount));
+                if resource.is_unreserved() && !resource.is_revocable() {
+                    counted.add(role, |held| held.offered.add(resource.name(), amount));
                 }
             }
         }
-        for framework in self.state.frameworks() {
-            for resource in framework.used.iter() {
-                let counts = resource.is_unreserved() && !resource.is_revocable();
-                let amount = resource.as_scalar().filter(|_| counts);
-                if let Some((role, amount)) = resource.allocation_role().zip(amount) {
-                    holdings.add(role, |held| held.consumed.add(resource.name(), amount));
-                }
-            }
-            for resource in framework.offered.iter() {
-                let amount = resource.as_scalar();
-                if let Some((role, amount)) = resource.allocation_role().zip(amount) {
-                    holdings.add(role, |held| held.offered.add(resource.name(), amount));
-                }
+        for (role, held) in &mut holdings.0 {
+            held.consumed = self.allocator.quota_consumed(role);
+            if let Some(counted) = counted.0.get(role) {
+                held.consumed.subtract_all(&counted.offered);
             }
         }
         holdings
@@ -266,6 +262,11 @@ impl Leader {
                 !Quota::from(&**config).is_default(),
                 "the quota of {role} says something"
             );
+            assert_eq!(
+                self.allocator.quota(role),
+                Quota::from(&**config),
+                "the allocator has the quota of {role}"
+            );
         }
         assert!(
             self.quotas.required || self.quotas.inherited || self.quotas.by_role.is_empty(),
@@ -279,8 +280,8 @@ struct Holdings(BTreeMap<String, Held>);
 
 #[derive(Default)]
 struct Held {
-    /// All that is reserved, used or not, and what else tasks and executors hold. Offers do not count:
-    /// they may come back.
+    /// All that is reserved, used or not, and what else tasks and executors hold, but for what is
+    /// revocable. Offers do not count: they may come back.
     consumed: Quantities,
     offered: Quantities,
 }
@@ -292,6 +293,11 @@ impl Holdings {
                 .map(|role| (role.to_owned(), Held::default()))
                 .collect(),
         )
+    }
+
+    /// The same roles, holding nothing.
+    fn empty(&self) -> Self {
+        Self::of(self.0.keys().map(String::as_str))
     }
 
     /// Counts something of a role for it and for those above it.
