@@ -1,9 +1,12 @@
 //! The allocator from outside: events in, offers out.
 
+mod constraints;
 mod filters;
 mod followers;
+mod hierarchy;
 mod inverse;
 mod offers;
 mod properties;
+mod quota;
 mod sharing;
 mod support;

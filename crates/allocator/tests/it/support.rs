@@ -33,6 +33,14 @@ pub(crate) fn subscribed(names: &[&str]) -> FrameworkOptions {
     }
 }
 
+/// A follower that has this.
+pub(crate) fn of(total: &str) -> FollowerInfo {
+    FollowerInfo {
+        total: bag(total),
+        ..Default::default()
+    }
+}
+
 impl Cluster {
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
@@ -123,6 +131,28 @@ impl Cluster {
         self.allocator
             .recover(&offer.framework, &offer.follower, &part, None, self.now);
         self.allocator.check();
+    }
+    /// For large clusters, where the invariants take long to check.
+    pub(crate) fn offers_unchecked(&mut self) -> Vec<OfferedResources> {
+        let mut out = Vec::new();
+        self.allocator.allocate(self.now, &mut self.rng, &mut out);
+        out
+    }
+    /// A part comes back, as from a task that ended.
+    pub(crate) fn free_unchecked(&mut self, offer: &OfferedResources, part: &str) {
+        let part = bag(part).allocated(&offer.role);
+        self.allocator
+            .recover(&offer.framework, &offer.follower, &part, None, self.now);
+    }
+    pub(crate) fn decline_unchecked(&mut self, offer: &OfferedResources, seconds: f64) {
+        let refuse = Some(Duration::from_secs_f64(seconds));
+        self.allocator.recover(
+            &offer.framework,
+            &offer.follower,
+            &offer.resources,
+            refuse,
+            self.now,
+        );
     }
     pub(crate) fn pass(&mut self, seconds: f64) {
         self.now = self.now + Duration::from_secs_f64(seconds);
