@@ -44,6 +44,32 @@ pub(crate) fn reserved(text: &str, role: &str) -> Vec<v1::Resource> {
     resources
 }
 
+/// Whatever an operator may want for roles: shares, or resources of a follower.
+pub(crate) fn any_call(kind: u8, role: u8, amount: u8, agent: &v1::AgentId) -> master::Call {
+    let role = ["*", "eng", "eng/dev", "ops"][usize::from(role % 4)];
+    let text = |call: &str| call_of(call);
+    match kind {
+        0 => text(&format!(
+            r#"{{"type": "UPDATE_WEIGHTS", "update_weights": {{"weight_infos": [{{"role": "{role}", "weight": {amount}}}]}}}}"#
+        )),
+        1 | 2 => text(&format!(
+            r#"{{"type": "UPDATE_QUOTA", "update_quota": {{"force": {}, "quota_configs": [{{"role": "{role}",
+                "guarantees": {{"cpus": {{"value": {}}}}}, "limits": {{"cpus": {{"value": {amount}}}}}}}]}}}}"#,
+            kind == 1,
+            amount / 2
+        )),
+        3 => text(&format!(
+            r#"{{"type": "SET_QUOTA", "set_quota": {{"quota_request": {{"force": true, "role": "{role}",
+                "guarantee": [{{"name": "cpus", "type": "SCALAR", "scalar": {{"value": {amount}}}}}]}}}}}}"#
+        )),
+        4 => text(&format!(
+            r#"{{"type": "REMOVE_QUOTA", "remove_quota": {{"role": "{role}"}}}}"#
+        )),
+        5 => unreserve(agent, &format!("cpus:{amount}"), role),
+        _ => reserve(agent, &format!("cpus:{amount};mem:64"), role),
+    }
+}
+
 /// Kinds of the operations that a follower was told of, of what is pending.
 fn told(cluster: &Cluster) -> Vec<Type> {
     let sent = cluster.pending.iter().filter_map(|effect| match effect {

@@ -1,7 +1,7 @@
 //! Whatever peers, schedulers and operators say, in whatever order: no panic, and every invariant
 //! holds after every step.
 
-use crate::{draining, harness::*, maintenance, operations};
+use crate::{draining, harness::*, maintenance, operations, operator_resources};
 use proptest::prelude::*;
 use std::time::Duration;
 use tepui_leader::{Config, Effect, Input};
@@ -76,6 +76,12 @@ pub(crate) enum Step {
         kind: u8,
         at: u8,
     },
+    Share {
+        kind: u8,
+        role: u8,
+        amount: u8,
+        at: u8,
+    },
     AnswerInverse {
         framework: u8,
         accept: bool,
@@ -126,6 +132,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (framework, 0..2u8, 0..4u8).prop_map(|(framework, executor, at)| Step::Exited { framework, executor, at }),
         1 => (0..4u8).prop_map(Step::Gone),
         3 => (0..8u8, 0..5u8).prop_map(|(kind, at)| Step::Operate { kind, at }),
+        4 => (0..8u8, 0..4u8, 0..6u8, 0..5u8)
+            .prop_map(|(kind, role, amount, at)| Step::Share { kind, role, amount, at }),
         2 => (0..4u8, any::<bool>(), proptest::option::of(0..30u8))
             .prop_map(|(framework, accept, seconds)| Step::AnswerInverse { framework, accept, seconds }),
         1 => Just(Step::Watch),
@@ -344,6 +352,15 @@ pub(crate) fn apply(cluster: &mut Cluster, memory: &Memory, step: Step) {
                 6 => maintenance::down(number),
                 _ => maintenance::up(number),
             });
+        }
+        Step::Share {
+            kind,
+            role,
+            amount,
+            at,
+        } => {
+            let agent = memory.agent(at).id;
+            cluster.operator(operator_resources::any_call(kind, role, amount, &agent));
         }
         Step::AnswerInverse {
             framework,
