@@ -3,9 +3,12 @@
 //! `docs/oversubscription.md`.
 
 use crate::{Follower, Phase, info, io::Effects, state::id_proto, timers::Timer};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tepui_model::Resources;
 use tepui_protocol::{internal as i, v1};
+
+/// An estimate is not worth more than this.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Where estimates come from (`--resource_estimator`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +87,8 @@ impl Follower {
     /// Time for another estimate. The leader hears of it if it differs from the one before.
     pub(crate) fn estimate(&mut self, fx: &mut Effects) {
         let interval = self.config.oversubscribed_resources_interval;
-        self.timers.set(Timer::Estimate, self.now + interval);
+        let next = self.now + interval.max(INTERVAL_MIN);
+        self.timers.set(Timer::Estimate, next);
         if !self.update_estimate() || self.phase != Phase::Running {
             return;
         }

@@ -307,3 +307,118 @@ fn what_is_not_there_yet_is_refused_not_ignored() {
         Ok(3)
     );
 }
+
+/// `SANDBOX_PATH` volumes of type `PARENT` are links; everything else needs a mount namespace
+/// (`src/slave/containerizer/mesos/isolators/volume/sandbox_path.cpp` of the reference).
+#[test]
+fn a_nested_container_sees_of_its_parents_sandbox_what_it_is_given() {
+    use tepui_containers::plan::{SandboxLink, parent_sandbox, sandbox_links};
+    use tepui_model::container::ContainerId;
+    use v1::volume::source::{SandboxPath, Type, sandbox_path};
+    let volume = |kind: Option<sandbox_path::Type>, own: &str, of_parent: &str| v1::Volume {
+        container_path: own.to_owned(),
+        source: Some(v1::volume::Source {
+            r#type: Some(Type::SandboxPath.into()),
+            sandbox_path: Some(SandboxPath {
+                r#type: kind.map(Into::into),
+                path: of_parent.to_owned(),
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let parent = Some(sandbox_path::Type::Parent);
+    let nested = |volume: v1::Volume| {
+        let mut spec = with_container(v1::ContainerInfo {
+            volumes: vec![volume],
+            ..mesos()
+        });
+        spec.container = ContainerId::top("executor").nested("task");
+        spec.sandbox = "/w/executor/containers/task".into();
+        spec
+    };
+    for (own, of_parent, link) in [
+        ("data", "data", Some(("data", "data"))),
+        ("in/here", "./over/there", Some(("in/here", "over/there"))),
+        ("/data", "data", None),
+        ("data", "/data", None),
+        ("../data", "data", None),
+        ("data", "a/../../b", None),
+        ("", "data", None),
+        ("data", ".", None),
+    ] {
+        let spec = nested(volume(parent, own, of_parent));
+        let link = link.map(|(path, parent)| SandboxLink {
+            path: path.into(),
+            parent: parent.into(),
+        });
+        assert_eq!(
+            sandbox_links(&spec).ok(),
+            link.clone().map(|link| vec![link])
+        );
+        assert_eq!(
+            plan(&spec, &root()).is_ok(),
+            link.is_some(),
+            "{own} {of_parent}"
+        );
+        assert_eq!(
+            parent_sandbox(&spec),
+            Some(std::path::Path::new("/w/executor"))
+        );
+    }
+    for (kind, text) in [
+        (
+            Some(sandbox_path::Type::Self_),
+            "Container volumes of type SELF are not supported",
+        ),
+        (None, "Unknown SANDBOX_PATH volume type"),
+    ] {
+        assert_eq!(refused(&nested(volume(kind, "a", "b"))).to_string(), text);
+    }
+    let mut alone = nested(volume(parent, "a", "b"));
+    alone.container = ContainerId::top("task");
+    assert_eq!(
+        refused(&alone).to_string(),
+        "SANDBOX_PATH volume PARENT type only works for nested container"
+    );
+}
+
+/// Sandboxes are their users': where something is made in them, no link of theirs is followed.
+#[test]
+fn links_into_a_sandbox_are_made_where_they_belong_and_nowhere_else() {
+    use std::{fs, os::unix::fs::symlink};
+    use tepui_containers::{linux::link_sandbox, plan::SandboxLink};
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parent, own) = (dir.path().join("parent"), dir.path().join("own"));
+    let elsewhere = dir.path().join("elsewhere");
+    for path in [&parent, &own, &elsewhere] {
+        fs::create_dir(path).expect("made");
+    }
+    let link = |path: &str, parent: &str| {
+        [SandboxLink {
+            path: path.into(),
+            parent: parent.into(),
+        }]
+    };
+    for _ in 0..2 {
+        link_sandbox(&parent, &own, &link("in/data", "some/dir")).expect("linked");
+    }
+    assert_eq!(
+        fs::read_link(own.join("in/data")).expect("a link"),
+        parent.join("some/dir")
+    );
+    assert!(parent.join("some/dir").is_dir());
+
+    symlink(&elsewhere, parent.join("evil")).expect("linked");
+    symlink(&elsewhere, own.join("evil")).expect("linked");
+    // What is there already is the parent's to show.
+    link_sandbox(&parent, &own, &link("shown", "evil")).expect("linked");
+    for link in [
+        link("more", "evil/new"),
+        link("evil/new", "some/dir"),
+        link("in/data", "evil"),
+    ] {
+        assert!(link_sandbox(&parent, &own, &link).is_err(), "{link:?}");
+    }
+    assert_eq!(fs::read_dir(&elsewhere).expect("readable").count(), 0);
+}

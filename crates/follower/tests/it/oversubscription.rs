@@ -21,7 +21,7 @@ use tepui_protocol::{
 const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Fourteen CPUs, as in the documentation's example, and a limit of 6 over five minutes.
-fn oversubscribing() -> Config {
+pub(crate) fn oversubscribing() -> Config {
     let parameter = |key: &str, value: &str| [(key.to_owned(), value.to_owned())];
     Config {
         estimator: Some(
@@ -35,7 +35,7 @@ fn oversubscribing() -> Config {
     }
 }
 
-fn revocable(amount: f64) -> v1::Resource {
+pub(crate) fn revocable(amount: f64) -> v1::Resource {
     v1::Resource {
         revocable: Some(Default::default()),
         ..scalar("cpus", amount)

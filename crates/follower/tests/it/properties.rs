@@ -3,7 +3,11 @@
 //! follows the protocol ends once. Liveness: once all executors have ended and the leader
 //! acknowledges, every task that was accepted has ended and nothing is left.
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    oversubscription::{oversubscribing, revocable},
+    volumes::volume,
+};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +15,7 @@ use std::{
 };
 use tepui_follower::{
     io::{Effect, Effects, ExecutorPeer, Input},
+    qos::Load,
     view::ExecutorView,
 };
 use tepui_model::{
@@ -31,7 +36,15 @@ enum Step {
         custom: bool,
         launch: Option<bool>,
         group: bool,
+        extra: u8,
     },
+    /// The links of a sandbox are made, or cannot be.
+    Linked {
+        which: u8,
+        fail: bool,
+    },
+    /// The machine is too busy.
+    Overload,
     Subscribe {
         executor: u8,
     },
@@ -81,8 +94,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let small = 0u8..6;
     prop_oneof![
-        6 => (small.clone(), any::<bool>(), any::<Option<bool>>(), any::<bool>())
-            .prop_map(|(task, custom, launch, group)| Step::Run { task, custom, launch, group }),
+        6 => (small.clone(), any::<bool>(), any::<Option<bool>>(), any::<bool>(), 0u8..8)
+            .prop_map(|(task, custom, launch, group, extra)| Step::Run { task, custom, launch, group, extra }),
+        6 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(which, fail)| Step::Linked { which, fail }),
+        1 => Just(Step::Overload),
         6 => any::<u8>().prop_map(|executor| Step::Subscribe { executor }),
         8 => (any::<u8>(), small.clone(), 0u8..5).prop_map(|(executor, task, state)| Step::Update { executor, task, state }),
         2 => any::<u8>().prop_map(|which| Step::Resend { which }),
@@ -116,6 +131,8 @@ struct Play {
     /// Last update forwarded per task, unless acknowledged.
     waiting: BTreeMap<String, i::StatusUpdate>,
     removing: Vec<std::path::PathBuf>,
+    /// Whose links are being changed.
+    linking: Vec<ContainerId>,
     /// Updates by task in the order in which the executor sent them.
     sent: BTreeMap<String, Vec<Vec<u8>>>,
     forwarded: BTreeMap<String, Vec<Vec<u8>>>,
@@ -132,10 +149,11 @@ struct Play {
 impl Play {
     fn new() -> Self {
         Self {
-            w: World::registered(),
+            w: World::registered_with(oversubscribing()),
             executors: Vec::new(),
             waiting: BTreeMap::new(),
             removing: Vec::new(),
+            linking: Vec::new(),
             sent: BTreeMap::new(),
             forwarded: BTreeMap::new(),
             calls: Vec::new(),
@@ -178,6 +196,12 @@ impl Play {
                     ..
                 } => self.forwarded(m.update),
                 Effect::Remove { path } => self.removing.push(path),
+                Effect::LinkVolumes(links) => {
+                    let twice = self.linking.contains(&links.container);
+                    assert!(!twice, "one change of a sandbox at a time");
+                    assert!(!links.made.is_empty() || !links.gone.is_empty());
+                    self.linking.push(links.container);
+                }
                 Effect::Event {
                     to: ExecutorPeer::Local(container),
                     ..
@@ -221,7 +245,13 @@ impl Play {
                 custom,
                 launch,
                 group,
-            } => self.run(task, custom, launch, group),
+                extra,
+            } => self.run(task, custom, launch, group, extra),
+            Step::Linked { which, fail } => self.linked(which, fail),
+            Step::Overload => {
+                let (five, fifteen) = (100.0, 100.0);
+                self.w.step(Input::Load(Load { five, fifteen }));
+            }
             Step::Subscribe { executor } => {
                 let Some(at) = self.pick(executor) else {
                     return;
@@ -310,7 +340,27 @@ impl Play {
         self.settle();
     }
 
-    fn run(&mut self, task: u8, custom: bool, launch: Option<bool>, group: bool) {
+    fn linked(&mut self, which: u8, fail: bool) {
+        if self.linking.is_empty() {
+            return;
+        }
+        let at = usize::from(which) % self.linking.len();
+        self.w.step(Input::VolumesLinked {
+            container: self.linking.remove(at),
+            error: fail.then(|| "no room".to_owned()),
+        });
+    }
+
+    fn run(&mut self, task: u8, custom: bool, launch: Option<bool>, group: bool, extra: u8) {
+        let extra = match extra {
+            0 => Some(volume("v", "data")),
+            // Of two of one name neither can be shown.
+            1 => Some(volume("other", "data")),
+            2 => Some(volume("more", "more")),
+            3 => Some(volume("v", "..")),
+            4 => Some(revocable(1.0)),
+            _ => None,
+        };
         if self.w.follower.view().leader.is_none() {
             return;
         }
@@ -331,7 +381,8 @@ impl Play {
             if !terminating {
                 self.ran.insert(second.clone());
             }
-            let tasks = vec![command(&id), command(&second)];
+            let mut tasks = vec![command(&id), command(&second)];
+            tasks[0].resources.extend(extra);
             self.w.leader_says(i::RunTaskGroupMessage {
                 framework: framework(),
                 executor: custom_executor(&format!("e{}", task % 2)),
@@ -341,7 +392,7 @@ impl Play {
             });
             return;
         }
-        let info = if custom {
+        let mut info = if custom {
             v1::TaskInfo {
                 executor: Some(custom_executor(&format!("e{}", task % 2))),
                 ..crate::harness::task(&id)
@@ -349,6 +400,7 @@ impl Play {
         } else {
             command(&id)
         };
+        info.resources.extend(extra);
         let message = i::RunTaskMessage {
             framework: framework(),
             task: info,
@@ -499,6 +551,8 @@ impl Play {
             self.reconnect();
             if let Some(path) = self.removing.pop() {
                 self.w.step(Input::Removed { path, error: None });
+            } else if !self.linking.is_empty() {
+                self.linked(0, false);
             } else if !self.executors.is_empty() {
                 self.container(0, ContainerEvent::Exited { status: None }, true);
             } else if let Some(task) = self.waiting.keys().next().cloned() {

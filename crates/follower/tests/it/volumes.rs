@@ -22,7 +22,7 @@ use tepui_protocol::{
 };
 
 /// A volume of role `prod/web`.
-fn volume(id: &str, path: &str) -> v1::Resource {
+pub(crate) fn volume(id: &str, path: &str) -> v1::Resource {
     v1::Resource {
         disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence {

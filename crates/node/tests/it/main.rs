@@ -16,4 +16,5 @@ mod standby;
 mod streams;
 mod support;
 mod tls;
+mod volumes;
 mod zookeeper;
