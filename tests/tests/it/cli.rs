@@ -6,5 +6,6 @@ mod maintenance;
 mod mixed;
 mod operator;
 mod registry;
+mod resources;
 mod roles;
 mod settings;
