@@ -1,9 +1,19 @@
 //! A message on its way to a core, and the right to have it wait there.
+//!
+//! A follower that hears no answer repeats its registration. While thousands wait for a new leader, the
+//! repetitions would make them wait longer: one that says, byte for byte, what still waits for the core is
+//! dropped before it is read. The one that waits will be answered.
 
 use super::{Service, server::Shared};
 use bytes::Bytes;
 use http::StatusCode;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use rustc_hash::FxHasher;
+use std::{
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 use tepui_protocol::{
     libprocess::{Envelope, EnvelopeError, HostedEnvelope},
     peer::{PeerMessage, Pid},
@@ -31,9 +41,19 @@ pub struct Delivery {
     pub permit: Permit,
 }
 
+/// Messages that are repeated until they are answered.
+const REPEATED: [&str; 2] = [
+    "mesos.internal.RegisterSlaveMessage",
+    "mesos.internal.ReregisterSlaveMessage",
+];
+
 /// The right of one input to wait for a core. Dropped, it is the connection's again.
 #[derive(Debug, Default)]
-pub struct Permit(#[allow(dead_code, reason = "held, never read")] Option<OwnedSemaphorePermit>);
+pub struct Permit {
+    _place: Option<OwnedSemaphorePermit>,
+    /// While this lives, what says the same is dropped.
+    _mark: Option<Arc<()>>,
+}
 
 impl Permit {
     /// For inputs that are bounded otherwise.
@@ -74,6 +94,37 @@ impl Verdict {
 pub(super) struct Mailbag {
     remote: SocketAddr,
     permits: Arc<Semaphore>,
+    registrations: Registrations,
+}
+
+/// What of [`REPEATED`] waits for the core. Empty, it has no memory of its own but a few words.
+#[derive(Debug, Clone, Default)]
+struct Registrations(Arc<Mutex<Vec<(u64, Weak<()>)>>>);
+
+impl Registrations {
+    /// The mark of a message; none if it waits already. Two that differ are taken for the same once in 2^64
+    /// times, and then repeated.
+    fn mark(&self, from: &Pid, name: &str, body: &[u8]) -> Option<Arc<()>> {
+        let mut hasher = FxHasher::default();
+        (from, name, body).hash(&mut hasher);
+        let number = hasher.finish();
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(_, mark)| mark.strong_count() > 0);
+        if waiting.iter().any(|(known, _)| *known == number) {
+            return None;
+        }
+        let mark = Arc::new(());
+        waiting.push((number, Arc::downgrade(&mark)));
+        Some(mark)
+    }
+
+    /// Lets go of what was handled.
+    fn tidy(&self) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.iter().all(|(_, mark)| mark.strong_count() == 0) {
+            *waiting = Vec::new();
+        }
+    }
 }
 
 impl Mailbag {
@@ -81,6 +132,7 @@ impl Mailbag {
         Self {
             remote,
             permits: Arc::new(Semaphore::new(inputs_max.max(1))),
+            registrations: Registrations::default(),
         }
     }
 
@@ -122,6 +174,15 @@ impl Mailbag {
             shared.dropped(|more| tracing::warn!(remote = %self.remote, %from, more, "dropped a message from another address"));
             return Verdict::Bad(text);
         }
+        let mark = if REPEATED.contains(&&*message) {
+            match self.registrations.mark(&from, &message, &body) {
+                Some(mark) => Some(mark),
+                None => return Verdict::Accepted,
+            }
+        } else {
+            self.registrations.tidy();
+            None
+        };
         let message = match PeerMessage::decode(&message, body) {
             Ok(message) => message,
             Err(error) => {
@@ -132,7 +193,10 @@ impl Mailbag {
             }
         };
         // Never closed.
-        let permit = Permit(self.permits.clone().acquire_owned().await.ok());
+        let permit = Permit {
+            _place: self.permits.clone().acquire_owned().await.ok(),
+            _mark: mark,
+        };
         let delivery = Delivery {
             from,
             to,
@@ -167,5 +231,30 @@ async fn look_up(hosted: HostedEnvelope) -> Result<Envelope, String> {
     match first {
         Some(address) => Ok(hosted.at(address.ip())),
         None => Err(failed("it has no address".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_already_is_dropped_and_what_was_handled_may_be_said_again() {
+        let registrations = Registrations::default();
+        let from = |name: &str| format!("{name}@127.0.0.1:5051").parse::<Pid>().unwrap();
+        let mark = |name: &str, body: &[u8]| registrations.mark(&from(name), REPEATED[1], body);
+        let waits = mark("slave(1)", b"tasks");
+        assert!(waits.is_some());
+        assert!(mark("slave(1)", b"tasks").is_none());
+        let other_body = mark("slave(1)", b"other tasks");
+        let other_process = mark("slave(2)", b"tasks");
+        assert!(other_body.is_some() && other_process.is_some());
+        registrations.tidy();
+        assert!(mark("slave(1)", b"tasks").is_none());
+        drop(waits);
+        assert!(mark("slave(1)", b"tasks").is_some());
+        drop((other_body, other_process));
+        registrations.tidy();
+        assert_eq!(registrations.0.lock().unwrap().capacity(), 0);
     }
 }
