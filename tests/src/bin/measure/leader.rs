@@ -36,6 +36,15 @@ pub(crate) struct Cost {
 /// Reads it from `/proc`.
 pub(crate) fn cost(cluster: &Cluster) -> Cost {
     let id = cluster.process(Part::Leader).id();
+    Cost {
+        cpu: processor(id),
+        pss: weigh(id).node.pss,
+        files: fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count),
+    }
+}
+
+/// User and system time of a process so far, in seconds.
+pub(crate) fn processor(id: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     // After the name, which may hold anything, utime and stime are the 12th and 13th.
     let fields = stat
@@ -48,11 +57,7 @@ pub(crate) fn cost(cluster: &Cluster) -> Cost {
         .take(2)
         .filter_map(|text| text.parse::<f64>().ok())
         .sum();
-    Cost {
-        cpu: ticks / TICKS_PER_SECOND,
-        pss: weigh(id).node.pss,
-        files: fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count),
-    }
+    ticks / TICKS_PER_SECOND
 }
 
 /// The most memory it ever had resident, in KiB.
