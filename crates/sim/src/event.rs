@@ -202,6 +202,8 @@ pub(crate) enum Event {
     Fault(usize),
     /// It ends.
     Heal(usize),
+    /// An operator looks what is to be done.
+    Operate,
     /// Nothing goes wrong from now on.
     Calm,
 }

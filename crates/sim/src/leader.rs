@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tepui_coordination::{Failure, Standing, Tenure};
 use tepui_journal::{Outbox, PersistEffect, registry::assemble};
 use tepui_leader::{
-    Config, Effect, Effects, Input, Leader, LeaderFacts, ProcessName, RegistryChange, Reply, View,
+    Config, Effect, Effects, Input, Leader, LeaderFacts, ProcessName, RegistryChange, Reply, Via,
+    View,
 };
 use tepui_model::{RequestId, Rng, StreamId, Time};
 use tepui_protocol::{
@@ -214,6 +215,23 @@ impl LeaderNode {
             other => env
                 .checker
                 .fail(format!("{} got {}", self.host, other.name())),
+        }
+        self.settle(env);
+    }
+
+    /// An operator asks for something, and looks later whether it was done.
+    pub(crate) fn operates(&mut self, env: &mut Env, calls: Vec<v1::master::Call>) {
+        for call in calls {
+            let Some(seat) = self.seat() else { return };
+            seat.next_request += 1;
+            let request = RequestId(seat.next_request);
+            env.trace(|| format!("{}: asked to {}", self.host, call.r#type().as_str_name()));
+            self.take(Input::Operator {
+                request,
+                call: Box::new(call),
+                via: Via::V1,
+                principal: None,
+            });
         }
         self.settle(env);
     }

@@ -11,6 +11,7 @@
 //! | leaders: the shell around `tepui_leader::Leader` | `leader`, `candidate` |
 //! | followers: around `tepui_follower::Follower` and executor cores | `follower`, `locals`, `disk`, `processes` |
 //! | schedulers | `framework` |
+//! | an operator who drains machines | `operator` |
 //! | connections, sessions | `network`, `zookeeper` |
 //! | faults | `plan`, `world` |
 //! | what must hold | `check`, `world` (at the end) |
@@ -26,6 +27,7 @@ mod framework;
 mod leader;
 mod locals;
 mod network;
+mod operator;
 mod plan;
 mod processes;
 pub mod shrink;

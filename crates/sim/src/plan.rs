@@ -80,6 +80,8 @@ pub enum Fault {
     Launches(Host, u8),
     /// A scheduler leaves so many percent of its updates without the right acknowledgement.
     Careless(Host, u8),
+    /// An operator drains a machine, and takes it back afterwards.
+    Drain(Host),
 }
 
 impl Fault {
@@ -99,7 +101,8 @@ impl Fault {
             | Self::DiskSlow(a, _)
             | Self::Clock(a, _)
             | Self::Launches(a, _)
-            | Self::Careless(a, _) => [Some(*a), None],
+            | Self::Careless(a, _)
+            | Self::Drain(a) => [Some(*a), None],
             Self::NoQuorum => [None, None],
         }
     }
@@ -127,6 +130,7 @@ impl fmt::Display for Fault {
             Self::Clock(a, by) => write!(f, "clock {a} {}", time(*by)),
             Self::Launches(a, share) => write!(f, "launches {a} {share}"),
             Self::Careless(a, share) => write!(f, "careless {a} {share}"),
+            Self::Drain(a) => write!(f, "drain {a}"),
         }
     }
 }
@@ -256,6 +260,7 @@ impl Plan {
             plan.faults.push(Planned { at, lasts, fault });
         }
         plan.all_along(seed);
+        plan.drains(seed);
         plan.faults.sort_by_key(|planned| planned.at);
         plan
     }
@@ -282,6 +287,20 @@ impl Plan {
             lasts: self.calm,
             fault,
         }));
+    }
+
+    /// Machines are drained in a quarter of the plans.
+    fn drains(&mut self, seed: u64) {
+        let mut rng = Rng::seed(seed ^ 0x7e97_1d00_5eed_0003);
+        if rng.below(4) > 0 {
+            return;
+        }
+        for _ in 0..1 + rng.below(4) {
+            let at = millis(rng.below(self.calm.as_millis() as u64));
+            let lasts = millis(500 + rng.below(40_000)).min(self.calm.saturating_sub(at));
+            let fault = Fault::Drain(self.machine(&mut rng));
+            self.faults.push(Planned { at, lasts, fault });
+        }
     }
 
     fn any(&self, rng: &mut Rng) -> Host {
@@ -371,6 +390,7 @@ fn parse_fault(words: &[&str]) -> Option<Fault> {
         ["clock", a, by] => Fault::Clock(host(a)?, seconds(by)?),
         ["launches", a, share] => Fault::Launches(host(a)?, share.parse().ok()?),
         ["careless", a, share] => Fault::Careless(host(a)?, share.parse().ok()?),
+        ["drain", a] => Fault::Drain(host(a)?),
         _ => return None,
     })
 }

@@ -7,7 +7,8 @@ use crate::{
     framework::{Framework, Nature},
     leader::LeaderNode,
     network::Unruly,
-    plan::{Fault, Plan},
+    operator::Operator,
+    plan::{Fault, Plan, Planned},
     processes::Machine,
 };
 use std::{hash::Hasher, time::Duration};
@@ -18,6 +19,8 @@ use tepui_model::{Rng, Time};
 const CONVERGENCE: Duration = Duration::from_secs(400);
 /// How often it is looked whether it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
+/// How often the operator looks.
+const OPERATOR_INTERVAL: Duration = Duration::from_millis(1300);
 /// More than this in one run is a circle.
 const EVENTS_MAX: u64 = 3_000_000;
 
@@ -27,6 +30,7 @@ pub(crate) struct World {
     leaders: Vec<Option<LeaderNode>>,
     followers: Vec<FollowerNode>,
     frameworks: Vec<Framework>,
+    operator: Operator,
     rng: Rng,
     calm: bool,
     next_look: Time,
@@ -73,6 +77,7 @@ impl World {
             leaders: (0..plan.leaders).map(|_| None).collect(),
             followers,
             frameworks,
+            operator: Operator::default(),
             rng,
             calm: false,
             next_look: BEGIN + plan.calm,
@@ -99,6 +104,27 @@ impl World {
             self.env.after(planned.at, Event::Fault(number));
         }
         self.env.after(self.plan.calm, Event::Calm);
+        let drains = |planned: &Planned| matches!(planned.fault, Fault::Drain(_));
+        if self.plan.faults.iter().any(drains) {
+            self.env.after(OPERATOR_INTERVAL, Event::Operate);
+        }
+    }
+
+    /// Whoever leads is asked, if it answers.
+    fn operate(&mut self) {
+        self.env.after(OPERATOR_INTERVAL, Event::Operate);
+        for number in 0..self.plan.leaders {
+            let host = Host::Leader(number);
+            let stopped = self.env.host_mut(host).paused.is_some();
+            let node = self.leaders[usize::from(number)].as_mut();
+            let Some(view) = node.filter(|_| !stopped).and_then(LeaderNode::view) else {
+                continue;
+            };
+            let calls = self.operator.calls(&view);
+            if !calls.is_empty() {
+                self.leader(host, |node, env| node.operates(env, calls));
+            }
+        }
     }
 
     pub(crate) fn run(mut self) -> Outcome {
@@ -228,6 +254,7 @@ impl World {
             Event::SessionDue(session) => self.env.session_due(session),
             Event::Fault(number) => self.begin(number),
             Event::Heal(number) => self.heal(number),
+            Event::Operate => self.operate(),
             Event::Calm => {
                 self.calm = true;
                 self.env.trace(|| "calm from now on".to_owned());
@@ -504,6 +531,7 @@ impl World {
             Fault::Careless(Host::Framework(n), share) => {
                 self.frameworks[usize::from(n)].careless = f64::from(share) / 100.0;
             }
+            Fault::Drain(host) => self.operator.drain(host.to_string()),
             Fault::DiskFull(_)
             | Fault::DiskSlow(..)
             | Fault::Launches(..)
@@ -552,6 +580,7 @@ impl World {
             Fault::Careless(Host::Framework(n), _) => {
                 self.frameworks[usize::from(n)].careless = 0.0;
             }
+            Fault::Drain(host) => self.operator.take_back(&host.to_string()),
             Fault::Careless(..)
             | Fault::Reset(_)
             | Fault::Clock(..)
@@ -598,6 +627,9 @@ impl World {
         let connected = view.followers.values().filter(|f| f.connected).count();
         if connected != self.followers.len() {
             return Some(format!("{connected} followers are connected"));
+        }
+        if let Some(follower) = view.followers.values().find(|f| f.deactivated) {
+            return Some(format!("{} is deactivated", follower.info.hostname));
         }
         for framework in view.frameworks.values() {
             if let Some(task) = framework.tasks.keys().next() {
