@@ -334,7 +334,6 @@ impl Follower {
             operations: Some(self.known_operations()),
             resource_version_uuid: Some(self.resource_version.clone()),
             resource_providers: Some(Default::default()),
-            ..Default::default()
         };
         self.send_leader(message, fx);
     }

@@ -75,7 +75,7 @@ fn link(links: &VolumeLinks) -> Result<(), String> {
 /// The sandbox is its user's: what lies there by now may be anything.
 fn take_away(sandbox: &Path, link: &VolumeLink) -> Result<(), String> {
     let path = sandbox.join(&link.name);
-    if !fs::read_link(&path).is_ok_and(|target| target == link.volume) {
+    if !leads_to(&path, &link.volume) {
         return Ok(());
     }
     match fs::remove_file(&path) {
@@ -120,8 +120,10 @@ fn make(sandbox: &Path, link: &VolumeLink) -> Result<(), String> {
         ));
     }
     match fs::read_link(&path) {
-        // Made before a restart.
-        Ok(target) if target == link.volume => Ok(()),
+        // Made before a restart, perhaps by an agent of Mesos that called the work directory otherwise.
+        Ok(_) if leads_to(&path, &link.volume) => Ok(()),
+        // The work directory was moved.
+        Ok(_) if !path.exists() => replace(&path, &link.volume),
         Ok(target) => Err(format!(
             "The existing symlink '{}' points to '{}' and the new target is '{}'",
             path.display(),
@@ -134,6 +136,21 @@ fn make(sandbox: &Path, link: &VolumeLink) -> Result<(), String> {
             link.volume.display()
         )),
     }
+}
+
+fn leads_to(link: &Path, volume: &Path) -> bool {
+    let same = || fs::canonicalize(link).ok() == fs::canonicalize(volume).ok();
+    fs::read_link(link).is_ok_and(|target| target == volume || link.exists() && same())
+}
+
+fn replace(link: &Path, volume: &Path) -> Result<(), String> {
+    let replaced = fs::remove_file(link).and_then(|()| symlink(volume, link));
+    replaced.map_err(|error| {
+        format!(
+            "Failed to replace the symlink '{}' that leads nowhere: {error}",
+            link.display()
+        )
+    })
 }
 
 /// A disk that `--resources` names is not usable.
@@ -280,6 +297,27 @@ mod tests {
         }
         let error = link(&links(dir, &["a", "c"], &[])).expect_err("still there");
         assert!(error.starts_with('\''), "{error}");
+    }
+
+    #[test]
+    fn links_from_before_a_move_lead_to_the_volume_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        fs::create_dir_all(dir.join("volumes/a")).expect("made");
+        fs::create_dir_all(dir.join("volumes/b")).expect("made");
+        fs::create_dir(dir.join("sandbox")).expect("made");
+        symlink(dir, dir.join("alias")).expect("linked");
+        symlink(dir.join("alias/volumes/a"), dir.join("sandbox/a")).expect("linked");
+        symlink("/nowhere/volumes/b", dir.join("sandbox/b")).expect("linked");
+        assert_eq!(link(&links(dir, &["a", "b"], &[])), Ok(()));
+        let target = |name: &str| fs::read_link(dir.join("sandbox").join(name)).expect("a link");
+        assert_eq!(target("a"), dir.join("alias/volumes/a"));
+        assert_eq!(target("b"), dir.join("volumes/b"));
+        assert_eq!(link(&links(dir, &[], &["a", "b"])), Ok(()));
+        assert_eq!(
+            fs::read_dir(dir.join("sandbox")).expect("readable").count(),
+            0
+        );
     }
 
     #[test]
