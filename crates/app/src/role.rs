@@ -11,6 +11,7 @@ mod follower;
 mod leader;
 mod limits;
 mod mixed;
+mod oversubscription;
 mod ready;
 mod recovery;
 

@@ -2,7 +2,7 @@
 
 use super::{
     Ending, RoleError, Signals, Verbosity, address, auth::FollowerAuth, leader::log_file,
-    limits::limits, ready,
+    limits::limits, oversubscription, ready,
 };
 use crate::{flags::Settings, logging::SetVerbosity, settings::Resolved, tls};
 use std::{
@@ -117,6 +117,8 @@ pub(super) fn options(
     if let Some(interval) = settings.parsed("disk_watch_interval", units::parse_duration)? {
         options.disk_watch_interval = interval;
     }
+    let interval = settings.parsed("qos_correction_interval_min", units::parse_duration)?;
+    options.qos_correction_interval_min = interval.unwrap_or_default();
     options.strict = settings.is_on("strict");
     if let Some(policy) = settings.parsed("reconfiguration_policy", str::parse)? {
         options.reconfiguration_policy = policy;
@@ -194,6 +196,7 @@ fn config(
     {
         config.max_completed_executors_per_framework = value;
     }
+    oversubscription::apply(settings, &mut config)?;
     config.http_command_executor = settings.is_on("http_command_executor");
     config.libprocess_ip = std::env::var("LIBPROCESS_IP").ok();
     config.executor_link_variables = tls::executor_variables(std::env::vars_os());
