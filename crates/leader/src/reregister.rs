@@ -461,17 +461,28 @@ impl Leader {
                 self.state.insert_executor(&framework, id, executor);
             }
         }
-        for mut task in tasks {
-            // Decoding leaves room for more, of which hundreds of thousands of tasks add up.
-            task.resources.shrink_to_fit();
-            task.statuses.shrink_to_fit();
-            let framework = FrameworkId::from(&task.framework_id);
-            let known = self.state.framework(&framework);
-            // The same id on two followers: the first one stays the task.
-            if known.is_some_and(|f| !f.tasks.contains_key(task.task_id.value.as_str())) {
-                self.operator_event(|_| Some(crate::operator::task_added(task.clone())));
-                self.state.insert_task(&framework, task);
+        // Those of one framework mostly come one after the other, and are added together.
+        let mut tasks = tasks.into_iter().peekable();
+        while let Some(first) = tasks.next() {
+            let framework = FrameworkId::from(&first.framework_id);
+            let mut of_it = vec![first];
+            while let Some(next) =
+                tasks.next_if(|task| task.framework_id.value == framework.as_str())
+            {
+                of_it.push(next);
             }
+            let Some(known) = self.state.framework(&framework) else {
+                continue;
+            };
+            // The same id on two followers: the first one stays the task.
+            of_it.retain(|task| !known.tasks.contains_key(task.task_id.value.as_str()));
+            for task in &mut of_it {
+                // Decoding leaves room for more, of which hundreds of thousands of tasks add up.
+                task.resources.shrink_to_fit();
+                task.statuses.shrink_to_fit();
+                self.operator_event(|_| Some(crate::operator::task_added(task.clone())));
+            }
+            self.state.insert_tasks(&framework, id, of_it);
         }
     }
 

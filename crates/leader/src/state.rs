@@ -576,6 +576,37 @@ impl State {
             }
         }
     }
+
+    /// Adds tasks of one framework on one follower: as [`Self::insert_task`] does each, but what they use is added
+    /// up before it is added.
+    pub(crate) fn insert_tasks(
+        &mut self,
+        framework: &FrameworkId,
+        at: &FollowerId,
+        tasks: Vec<v1::Task>,
+    ) {
+        let holding = tasks.iter().filter(|task| holds_resources(task));
+        let used = Resources::from_proto(holding.flat_map(|task| &task.resources));
+        let ids: Vec<TaskId> = tasks.iter().map(|task| (&task.task_id).into()).collect();
+        if let Some(owner) = self.framework_mut(framework) {
+            for (id, task) in ids.iter().zip(tasks) {
+                owner.unreachable_tasks.remove_mut(id);
+                owner.tasks.insert_mut(id.clone(), Arc::new(task));
+            }
+            owner.used += &used;
+        }
+        if ids.is_empty() {
+            return;
+        }
+        if let Some(follower) = self.follower_mut(at) {
+            let known = follower.tasks.entry(framework.clone()).or_default();
+            known.extend(ids);
+            if !used.is_empty() {
+                follower.use_resources(framework, &used);
+            }
+        }
+    }
+
     pub(crate) fn task(&self, framework: &FrameworkId, task: &TaskId) -> Option<&Arc<v1::Task>> {
         self.framework(framework)?.tasks.get(task)
     }
