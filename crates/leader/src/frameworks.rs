@@ -23,7 +23,11 @@ use tepui_protocol::{
 impl Leader {
     /// Puts a framework into every table. It must not be there yet.
     pub(crate) fn add_framework(&mut self, framework: Framework) {
-        let options = allocator_options(&framework.info, &framework.suppressed);
+        let options = allocator_options(
+            &framework.info,
+            &framework.suppressed,
+            &framework.constraints,
+        );
         let id = framework.id.clone();
         self.allocator.add_framework(&id, options, framework.active);
         if let Some(principal) = &framework.info.principal {

@@ -1,6 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 use tepui_auth::authenticator::SESSION_PROCESS;
 use tepui_model::{RequestId, StreamId};
 use tepui_protocol::{
@@ -57,6 +57,11 @@ pub enum Input {
     LinkBroken {
         /// The peer.
         pid: Pid,
+    },
+    /// Which hosts' followers are offered (`--whitelist`); `None`: all.
+    AllowList {
+        /// Their names.
+        hosts: Option<BTreeSet<String>>,
     },
     /// A call of the v1 operator API that changes something, or an endpoint that maps to one.
     /// Reads are answered from the view without coming here.

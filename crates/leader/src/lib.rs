@@ -213,6 +213,7 @@ impl Leader {
             Input::StreamClosed { stream } => self.stream_closed(stream),
             Input::Peer { from, to, message } => self.peer(from, to, message),
             Input::LinkBroken { pid } => self.peer_link_broken(pid),
+            Input::AllowList { hosts } => self.allocator.set_allow_list(hosts),
             Input::Operator {
                 request,
                 call,

@@ -6,7 +6,7 @@
 
 use crate::{
     Leader, Level,
-    state::{Follower, OfferEntry},
+    state::{Follower, OfferConstraints, OfferEntry},
     timers::Timer,
 };
 use std::{
@@ -295,6 +295,7 @@ pub(crate) fn refuse_duration(filters: Option<&v1::Filters>) -> Duration {
 pub(crate) fn allocator_options(
     info: &v1::FrameworkInfo,
     suppressed: &BTreeSet<String>,
+    constraints: &OfferConstraints,
 ) -> FrameworkOptions {
     use v1::framework_info::capability::Type;
     let has = |wanted: Type| {
@@ -330,7 +331,7 @@ pub(crate) fn allocator_options(
             .iter()
             .filter_map(|(role, filters)| Some((Arc::from(role.as_str()), minimums(filters)?)))
             .collect(),
-        offer_constraints: BTreeMap::new(),
+        offer_constraints: constraints.clone(),
     }
 }
 

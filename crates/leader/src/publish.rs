@@ -85,6 +85,7 @@ pub(crate) fn framework_view(framework: &Framework) -> FrameworkView {
         used: Arc::new(framework.used.to_proto()),
         offered: Arc::new(framework.offered.to_proto()),
         suppressed_roles: Arc::new(framework.suppressed.iter().cloned().collect()),
+        constraints: framework.constraints.clone(),
         metrics: framework.metrics.clone(),
     }
 }

@@ -85,6 +85,9 @@ pub(crate) enum Connection {
     Disconnected(Option<Pid>),
 }
 
+/// Offer constraints of a framework, by role.
+pub(crate) type OfferConstraints = BTreeMap<Arc<str>, Arc<tepui_allocator::Constraints>>;
+
 /// A framework.
 #[derive(Debug)]
 pub(crate) struct Framework {
@@ -93,6 +96,8 @@ pub(crate) struct Framework {
     pub(crate) capabilities: FrameworkCapabilities,
     pub(crate) roles: BTreeSet<String>,
     pub(crate) suppressed: BTreeSet<String>,
+    /// On which followers it wants offers.
+    pub(crate) constraints: Arc<OfferConstraints>,
     pub(crate) connection: Connection,
     /// Gets offers.
     pub(crate) active: bool,
@@ -134,6 +139,7 @@ impl Framework {
             capabilities: (&info).into(),
             roles: roles_of(&info),
             suppressed: BTreeSet::new(),
+            constraints: Default::default(),
             info: Arc::new(info),
             active: matches!(connection, Connection::Connected(_)),
             connection,

@@ -10,7 +10,7 @@ use crate::{
     config::HEARTBEAT_INTERVAL,
     driver::Hint,
     offers::allocator_options,
-    state::{Channel, Connection, Framework, roles_of},
+    state::{Channel, Connection, Framework, OfferConstraints, roles_of},
     timers::Timer,
     validate,
 };
@@ -24,6 +24,12 @@ use tepui_protocol::{
         scheduler::{self, call, event},
     },
 };
+
+/// What a framework says beside its description.
+struct Wishes {
+    suppressed: BTreeSet<String>,
+    constraints: Arc<OfferConstraints>,
+}
 
 impl Leader {
     pub(crate) fn subscribe(
@@ -81,18 +87,31 @@ impl Leader {
         let checked = self
             .validate_framework(&info)
             .and_then(|()| self.authenticate_driver(&channel, &mut info))
-            .and_then(|()| {
-                validate::framework::options(&info, &suppressed_roles, offer_constraints.as_ref())
-            });
-        if let Err(error) = checked {
-            return self.refuse_subscription(&channel, &info.name, error);
-        }
-        let suppressed = suppressed_roles.into_iter().collect();
+            .and_then(|()| self.wishes(&info, suppressed_roles, offer_constraints.as_ref()));
+        let wishes = match checked {
+            Ok(wishes) => wishes,
+            Err(error) => return self.refuse_subscription(&channel, &info.name, error),
+        };
         if is_new(&info) {
-            self.subscribe_new(channel, info, suppressed);
+            self.subscribe_new(channel, info, wishes);
         } else {
-            self.subscribe_known(channel, info, suppressed, force.unwrap_or(false));
+            self.subscribe_known(channel, info, wishes, force.unwrap_or(false));
         }
+    }
+
+    /// Checks and compiles what stands beside a description in a call.
+    fn wishes(
+        &self,
+        info: &v1::FrameworkInfo,
+        suppressed: Vec<String>,
+        constraints: Option<&v1::scheduler::OfferConstraints>,
+    ) -> Result<Wishes, String> {
+        let limits = &self.config.allocator.constraint_limits;
+        let constraints = validate::framework::options(info, &suppressed, constraints, limits)?;
+        Ok(Wishes {
+            suppressed: suppressed.into_iter().collect(),
+            constraints: Arc::new(constraints),
+        })
     }
 
     /// Checks that a description may be used at all, by whoever.
@@ -144,12 +163,7 @@ impl Leader {
         }
     }
 
-    fn subscribe_new(
-        &mut self,
-        channel: Channel,
-        mut info: v1::FrameworkInfo,
-        suppressed: BTreeSet<String>,
-    ) {
+    fn subscribe_new(&mut self, channel: Channel, mut info: v1::FrameworkInfo, wishes: Wishes) {
         if let Channel::Driver(pid) = &channel
             && let Some(known) = self.state.driver_at(pid)
         {
@@ -168,7 +182,8 @@ impl Leader {
         );
         let connection = Connection::Connected(channel);
         let mut framework = Framework::new(id.clone(), info, connection, self.now);
-        framework.suppressed = suppressed;
+        framework.suppressed = wishes.suppressed;
+        framework.constraints = wishes.constraints;
         self.add_framework(framework);
         self.send_subscribed(&id, Welcome::First);
         self.operator_event(|leader| leader.framework_added(&id));
@@ -178,7 +193,7 @@ impl Leader {
         &mut self,
         channel: Channel,
         mut info: v1::FrameworkInfo,
-        suppressed: BTreeSet<String>,
+        wishes: Wishes,
         force: bool,
     ) {
         let id = info
@@ -210,7 +225,7 @@ impl Leader {
                 }
             }
         }
-        self.apply_framework_info(&id, info, suppressed);
+        self.apply_framework_info(&id, info, wishes);
         self.take_over(&id, channel, force);
         self.tell_everyone(&id);
     }
@@ -325,34 +340,33 @@ impl Leader {
         if let Err(error) = validate::framework::update(&known.info, &info) {
             return bad(format!("FrameworkInfo update is not valid: {error}"));
         }
-        if let Err(error) =
-            validate::framework::options(&info, &suppressed_roles, offer_constraints.as_ref())
-        {
-            return bad(format!("'UpdateFramework' call is not valid: {error}"));
-        }
+        let wishes = match self.wishes(&info, suppressed_roles, offer_constraints.as_ref()) {
+            Ok(wishes) => wishes,
+            Err(error) => return bad(format!("'UpdateFramework' call is not valid: {error}")),
+        };
         let changed = *known.info != info;
-        self.apply_framework_info(id, info, suppressed_roles.into_iter().collect());
+        self.apply_framework_info(id, info, wishes);
         if changed {
             self.tell_everyone(id);
         }
         Reply::Ok
     }
 
-    fn apply_framework_info(
-        &mut self,
-        id: &FrameworkId,
-        info: v1::FrameworkInfo,
-        suppressed: BTreeSet<String>,
-    ) {
+    fn apply_framework_info(&mut self, id: &FrameworkId, info: v1::FrameworkInfo, wishes: Wishes) {
         let Some(framework) = self.state.framework_mut(id) else {
             return;
         };
         framework.describe(info);
+        let Wishes {
+            suppressed,
+            constraints,
+        } = wishes;
         framework.suppressed = suppressed.clone();
+        framework.constraints = constraints.clone();
         let (info, roles) = (framework.info.clone(), framework.roles.clone());
         let offers: Vec<OfferId> = framework.offers.keys().cloned().collect();
         self.allocator
-            .update_framework(id, allocator_options(&info, &suppressed));
+            .update_framework(id, allocator_options(&info, &suppressed, &constraints));
         for offer in offers {
             if self
                 .state

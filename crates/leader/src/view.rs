@@ -6,7 +6,7 @@
 use crate::metrics::{FrameworkMetrics, Metrics};
 use bytes::Bytes;
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tepui_model::{
     ExecutorId, FollowerId, FrameworkId, OfferId, TaskId, Time, resources::Resources,
 };
@@ -129,6 +129,8 @@ pub struct FrameworkView {
     pub offered: Arc<Vec<v1::Resource>>,
     /// Roles it suppressed.
     pub suppressed_roles: Arc<Vec<String>>,
+    /// On which followers it wants offers, by role.
+    pub constraints: Arc<BTreeMap<Arc<str>, Arc<tepui_allocator::Constraints>>>,
     /// What it asked for and was told.
     pub metrics: Arc<FrameworkMetrics>,
 }

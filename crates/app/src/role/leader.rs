@@ -63,6 +63,11 @@ pub(super) fn options(
     election::apply(settings, work_dir, &mut options)?;
     options.hostname = address::hostname(settings);
     options.cluster = settings.text("cluster").map(str::to_owned);
+    options.allow_list = settings
+        .text("whitelist")
+        // Older than no list: a star allowed everybody.
+        .filter(|path| !path.is_empty() && *path != "*")
+        .map(|path| PathBuf::from(path.strip_prefix("file://").unwrap_or(path)));
     options.domain = address::message(settings, "domain")?;
     options.config = config(settings)?;
     options.flags = settings.published(crate::flags::leader::FLAGS);
@@ -122,8 +127,38 @@ fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
         config.allocator.min_allocatable_resources = value;
     }
     config.allocator.filter_gpu_resources = settings.is_on("filter_gpu_resources");
+    fair_sharing(settings, &mut config)?;
     super::recovery::apply(settings, &mut config)?;
     Ok(config)
+}
+
+fn fair_sharing(settings: &Settings, config: &mut tepui_leader::Config) -> Result<(), FlagError> {
+    let config = &mut config.allocator;
+    if let Some(value) = settings.parsed("role_sorter", str::parse)? {
+        config.role_sorter = value;
+    }
+    if let Some(value) = settings.parsed("framework_sorter", str::parse)? {
+        config.framework_sorter = value;
+    }
+    if let Some(names) = settings.text("fair_sharing_excluded_resource_names") {
+        let names = names.split(',').map(str::trim);
+        config.fair_sharing_excluded_names = names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+    }
+    let limits = &mut config.constraint_limits;
+    if let Some(value) =
+        settings.parsed("offer_constraints_re2_max_mem", str::parse::<units::Bytes>)?
+    {
+        limits.max_memory = value.0;
+    }
+    if let Some(value) =
+        settings.parsed("offer_constraints_re2_max_program_size", str::parse::<u64>)?
+    {
+        limits.max_program_size = value;
+    }
+    Ok(())
 }
 
 fn roles(text: &str) -> Result<std::collections::BTreeSet<String>, tepui_model::roles::RoleError> {

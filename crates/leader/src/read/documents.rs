@@ -412,17 +412,9 @@ impl Serialize for Framework<'_> {
         if let Some(labels) = &info.labels {
             map.serialize_entry("labels", &Labels(labels))?;
         }
-        map.serialize_entry("offer_constraints", &EmptyObject)?;
+        let constraints = super::operator::constraints(framework);
+        map.serialize_entry("offer_constraints", &Proto(&constraints))?;
         map.end()
-    }
-}
-
-/// Offer constraints come with the resource model; no framework has any.
-struct EmptyObject;
-
-impl Serialize for EmptyObject {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_map(Some(0))?.end()
     }
 }
 

@@ -192,7 +192,17 @@ pub(crate) fn framework(framework: &FrameworkView) -> response::get_frameworks::
             .collect(),
         allocated_resources: endpoint_format(framework.used.iter()),
         offered_resources: endpoint_format(framework.offered.iter()),
-        offer_constraints: Some(v1::scheduler::OfferConstraints::default()),
+        offer_constraints: Some(constraints(framework)),
+    }
+}
+
+/// As the framework gave them.
+pub(super) fn constraints(framework: &FrameworkView) -> v1::scheduler::OfferConstraints {
+    let by_role = framework.constraints.iter();
+    v1::scheduler::OfferConstraints {
+        role_constraints: by_role
+            .map(|(role, constraints)| (role.to_string(), constraints.source().clone()))
+            .collect(),
     }
 }
 

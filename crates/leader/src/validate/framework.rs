@@ -1,8 +1,9 @@
 //! Descriptions of frameworks: whether they are valid, and what may change in them.
 
 use super::{id, set_text};
-use crate::state::{FrameworkCapabilities, roles_of};
+use crate::state::{FrameworkCapabilities, OfferConstraints, roles_of};
 use std::collections::BTreeSet;
+use tepui_allocator::{ConstraintLimits, Constraints};
 use tepui_model::{number::format_general, roles};
 use tepui_protocol::v1::{self, scheduler};
 
@@ -94,12 +95,13 @@ fn failover_timeout(seconds: f64) -> Result<(), String> {
     ))
 }
 
-/// Checks what stands beside a description in a call.
+/// Checks what stands beside a description in a call, and compiles its constraints.
 pub(crate) fn options(
     info: &v1::FrameworkInfo,
     suppressed: &[String],
     constraints: Option<&scheduler::OfferConstraints>,
-) -> Result<(), String> {
+    limits: &ConstraintLimits,
+) -> Result<OfferConstraints, String> {
     let roles = roles_of(info);
     let foreign: BTreeSet<String> = suppressed
         .iter()
@@ -113,7 +115,7 @@ pub(crate) fn options(
         ));
     }
     let Some(constraints) = constraints else {
-        return Ok(());
+        return Ok(OfferConstraints::new());
     };
     if let Some(role) = constraints
         .role_constraints
@@ -125,11 +127,8 @@ pub(crate) fn options(
             "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
         ));
     }
-    if constraints.role_constraints.is_empty() {
-        return Ok(());
-    }
-    // Ignoring them would send offers the framework cannot use, and has said so.
-    Err("Offer constraints are not valid: offer constraints are not supported yet".to_owned())
+    Constraints::of_roles(constraints, limits)
+        .map_err(|error| format!("Offer constraints are not valid: {error}"))
 }
 
 /// Checks a description against the one before it.

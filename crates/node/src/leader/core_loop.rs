@@ -54,6 +54,8 @@ pub(super) struct CoreLoop {
     jobs: mpsc::Receiver<Job<Input, Reply>>,
     closed: ClosedStreams,
     broken: mpsc::UnboundedReceiver<Pid>,
+    /// The allow-list, whenever it changes.
+    hosts: mpsc::Receiver<BTreeSet<String>>,
     written: Written,
     stopped: oneshot::Receiver<()>,
     /// Whether anything may go out.
@@ -74,6 +76,7 @@ enum Wake {
     Jobs,
     Closed(StreamId),
     Broken(Pid),
+    Hosts(BTreeSet<String>),
     Written(Result<(), RegistryError>),
     Deadline,
     Stop,
@@ -92,6 +95,7 @@ impl CoreLoop {
         jobs: mpsc::Receiver<Job<Input, Reply>>,
         closed: ClosedStreams,
         broken: mpsc::UnboundedReceiver<Pid>,
+        hosts: mpsc::Receiver<BTreeSet<String>>,
         records: Records,
         written: Written,
         streams: Streams,
@@ -109,6 +113,7 @@ impl CoreLoop {
             jobs,
             closed,
             broken,
+            hosts,
             written,
             stopped,
             gate,
@@ -147,6 +152,7 @@ impl CoreLoop {
                 Wake::Jobs => batch.drain(..).for_each(|job| self.take(job)),
                 Wake::Closed(stream) => self.stream_closed(stream),
                 Wake::Broken(pid) => self.handle(Input::LinkBroken { pid }),
+                Wake::Hosts(hosts) => self.handle(Input::AllowList { hosts: Some(hosts) }),
                 Wake::Written(result) => {
                     result?;
                     self.outbox.written();
@@ -192,6 +198,7 @@ impl CoreLoop {
             },
             Some(stream) = self.closed.recv() => Wake::Closed(stream),
             Some(pid) = self.broken.recv() => Wake::Broken(pid),
+            Some(hosts) = self.hosts.recv() => Wake::Hosts(hosts),
             Some(result) = self.written.recv() => Wake::Written(result),
             () = self.clock.sleep_until(deadline) => Wake::Deadline,
             _ = &mut self.stopped => Wake::Stop,

@@ -21,6 +21,7 @@
 //! | `forms` | older endpoints that take a posted form |
 //! | `facts` | who this leader is: id, address, capabilities |
 
+mod allow_list;
 mod core_loop;
 mod election;
 mod facts;
@@ -68,6 +69,8 @@ pub struct LeaderOptions {
     pub cluster: Option<String>,
     /// `--domain`
     pub domain: Option<v1::DomainInfo>,
+    /// `--whitelist`: names the hosts whose followers are offered; all when there is none.
+    pub allow_list: Option<PathBuf>,
     /// Settings of the core.
     pub config: tepui_leader::Config,
     /// Flags in force, secrets masked, for `/flags` and the state.
@@ -96,6 +99,7 @@ impl LeaderOptions {
             contender: None,
             cluster: None,
             domain: None,
+            allow_list: None,
             config: tepui_leader::Config::default(),
             flags: BTreeMap::new(),
             log_file: None,

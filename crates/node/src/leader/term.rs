@@ -2,7 +2,7 @@
 //! end together; the server stands in front of them and stays.
 
 use super::{
-    LeaderError, LeaderOptions, core_loop::CoreLoop, facts, gate::Gate, journal,
+    LeaderError, LeaderOptions, allow_list, core_loop::CoreLoop, facts, gate::Gate, journal,
     service::LeaderService,
 };
 use crate::{
@@ -124,6 +124,7 @@ impl Term {
             jobs,
             closed,
             broken,
+            allow_list::watch(options.allow_list.clone()),
             journal.records,
             journal.written,
             streams,
