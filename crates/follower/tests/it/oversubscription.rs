@@ -343,3 +343,14 @@ fn what_cannot_be_had_is_refused_by_name() {
         assert!(error.contains(text), "{error}");
     }
 }
+
+#[test]
+fn an_interval_of_nothing_is_no_reason_to_do_nothing_else() {
+    let mut w = World::registered_with(Config {
+        oversubscribed_resources_interval: Duration::ZERO,
+        ..oversubscribing()
+    });
+    w.run(greedy("t", 20.0));
+    w.pass(Duration::from_secs(1));
+    assert_eq!(told(&mut w).as_deref(), Some("cpus{REV}:20"));
+}
