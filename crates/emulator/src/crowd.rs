@@ -6,6 +6,7 @@ use crate::{
     report::Report,
     tasks::Key,
 };
+use bytes::Bytes;
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use tepui_auth::{authenticatee::PROCESS, credentials::Credential};
 use tepui_model::{FrameworkId, Rng, Time};
@@ -57,7 +58,39 @@ pub struct Outgoing {
     /// To whom.
     pub to: Pid,
     /// What.
-    pub message: PeerMessage,
+    pub said: Said,
+}
+
+/// What is said: a message, or one that was said before and has its bytes still.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// For the first time.
+    Message(PeerMessage),
+    /// A message of that name again.
+    Again(&'static str, Bytes),
+}
+
+impl Outgoing {
+    /// Name of the message.
+    pub fn name(&self) -> &'static str {
+        match &self.said {
+            Said::Message(message) => message.name(),
+            Said::Again(name, _) => name,
+        }
+    }
+
+    /// Its body.
+    pub fn body(&self) -> Bytes {
+        match &self.said {
+            Said::Message(message) => message.encode().into(),
+            Said::Again(_, body) => body.clone(),
+        }
+    }
+
+    /// The message; none only if its bytes are not one.
+    pub fn message(&self) -> Option<PeerMessage> {
+        PeerMessage::decode(self.name(), self.body()).ok()
+    }
 }
 
 /// What a follower waits for.
@@ -114,7 +147,13 @@ impl Scene<'_> {
     /// To a process of the leader's.
     pub(crate) fn send_to(&mut self, to: Pid, message: impl Into<PeerMessage>) {
         let from = self.pid();
-        self.out(from, to, message.into());
+        self.out(from, to, Said::Message(message.into()));
+    }
+
+    /// To the leader, a message whose bytes are known.
+    pub(crate) fn send_again(&mut self, name: &'static str, body: Bytes) {
+        let (from, to) = (self.pid(), self.setup.leader.clone());
+        self.out(from, to, Said::Again(name, body));
     }
 
     /// From another process of the follower.
@@ -123,16 +162,16 @@ impl Scene<'_> {
             name: process,
             ..self.pid()
         };
-        self.out(from, to, message);
+        self.out(from, to, Said::Message(message));
     }
 
-    fn out(&mut self, from: Pid, to: Pid, message: PeerMessage) {
+    fn out(&mut self, from: Pid, to: Pid, said: Said) {
         self.report.messages_out += 1;
         self.out.push(Outgoing {
             follower: self.follower,
             from,
             to,
-            message,
+            said,
         });
     }
 
@@ -363,7 +402,7 @@ fn hear(follower: &mut Follower, from: Pid, message: PeerMessage, scene: &mut Sc
         }
         PeerMessage::ShutdownExecutor(m) => jobs.shut_down_executor(&m, scene),
         PeerMessage::UpdateFramework(m) => jobs.update_framework(*m, scene),
-        PeerMessage::CheckpointResources(m) => jobs.checkpointed = m.resources,
+        PeerMessage::CheckpointResources(m) => jobs.checkpoint(m.resources),
         PeerMessage::ApplyOperation(m) => follower.apply_operation(*m, scene),
         // There is nobody to hear them.
         PeerMessage::FrameworkToExecutor(_) | PeerMessage::AcknowledgeOperationStatus(_) => {}

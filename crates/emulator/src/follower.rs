@@ -18,6 +18,7 @@ use tepui_protocol::{
     },
 };
 
+const REREGISTRATION: &str = "mesos.internal.ReregisterSlaveMessage";
 /// Longest wait between two attempts to register (`REGISTER_RETRY_INTERVAL_MAX` in `src/slave/constants.hpp`).
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long an attempt to authenticate may take.
@@ -210,37 +211,41 @@ impl Follower {
 
     fn register(&mut self, scene: &mut Scene<'_>) {
         scene.report.attempts += 1;
-        let slave = self.info(scene);
-        let version = Some(MESOS_VERSION.to_owned());
-        let message: PeerMessage = if self.id.is_none() {
-            i::RegisterSlaveMessage {
-                slave,
-                version,
+        if self.id.is_none() {
+            scene.send(i::RegisterSlaveMessage {
+                slave: self.info(scene),
+                version: Some(MESOS_VERSION.to_owned()),
                 agent_capabilities: capabilities(),
                 resource_version_uuid: Some(self.resource_version()),
                 ..Default::default()
-            }
-            .into()
+            });
         } else {
-            let (frameworks, tasks, executor_infos) = self.jobs.all();
-            i::ReregisterSlaveMessage {
-                slave,
-                version,
-                agent_capabilities: capabilities(),
-                resource_version_uuid: Some(self.resource_version()),
-                checkpointed_resources: self.jobs.checkpointed.clone(),
-                frameworks,
-                tasks,
-                executor_infos,
-                ..Default::default()
-            }
-            .into()
-        };
-        scene.send(message);
+            let body = self.jobs.told.clone();
+            let body = body.unwrap_or_else(|| self.reregistration(scene));
+            self.jobs.told = Some(body.clone());
+            scene.send_again(REREGISTRATION, body);
+        }
         let wait = self.backoff.min(RETRY_MAX);
         self.backoff = wait.saturating_mul(2);
         let wait = wait.mul_f64(scene.rng.unit());
         self.try_again_in(wait, scene);
+    }
+
+    /// `ReregisterSlaveMessage`, in bytes: the same until what runs here changes.
+    fn reregistration(&self, scene: &Scene<'_>) -> Bytes {
+        let (frameworks, tasks, executor_infos) = self.jobs.all();
+        let message = i::ReregisterSlaveMessage {
+            slave: self.info(scene),
+            version: Some(MESOS_VERSION.to_owned()),
+            agent_capabilities: capabilities(),
+            resource_version_uuid: Some(self.resource_version()),
+            checkpointed_resources: self.jobs.checkpointed().to_vec(),
+            frameworks,
+            tasks,
+            executor_infos,
+            ..Default::default()
+        };
+        PeerMessage::from(message).encode().into()
     }
 
     fn info(&self, scene: &Scene<'_>) -> v1::AgentInfo {

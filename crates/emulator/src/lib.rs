@@ -22,7 +22,7 @@ mod report;
 mod shell;
 mod tasks;
 
-pub use crowd::{Crowd, Outgoing, Running, Setup};
+pub use crowd::{Crowd, Outgoing, Running, Said, Setup};
 pub use follower::Phase;
 pub use layout::{Layout, LayoutError};
 pub use report::{Moment, Report};

@@ -86,10 +86,8 @@ impl Links {
             });
             Link { generation, frames }
         });
-        let Outgoing {
-            from, to, message, ..
-        } = outgoing;
-        let frame = libprocess::request(from, to, message.name(), &message.encode());
+        let (from, to) = (&outgoing.from, &outgoing.to);
+        let frame = libprocess::request(from, to, outgoing.name(), &outgoing.body());
         // An ended link reports itself.
         let _ = link.frames.send(frame);
     }

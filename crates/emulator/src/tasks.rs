@@ -34,7 +34,9 @@ pub(crate) struct Jobs {
     frameworks: BTreeMap<FrameworkId, Framework>,
     tasks: BTreeMap<Key, Task>,
     /// Reservations and volumes of a leader that keeps them with its followers.
-    pub(crate) checkpointed: Vec<v1::Resource>,
+    checkpointed: Vec<v1::Resource>,
+    /// A re-registration that tells all of this, until it changes.
+    pub(crate) told: Option<Bytes>,
     /// Whether updates may be sent.
     open: bool,
 }
@@ -61,6 +63,7 @@ struct Task {
 impl Jobs {
     /// Tasks that were running before anybody here began to count, and whose updates were acknowledged.
     pub(crate) fn bring_along(&mut self, running: &Running, scene: &mut Scene<'_>) {
+        self.told = None;
         let mut info = v1::FrameworkInfo {
             user: "root".to_owned(),
             name: running.framework.to_string(),
@@ -102,6 +105,17 @@ impl Jobs {
         }
     }
 
+    /// `CheckpointResourcesMessage`.
+    pub(crate) fn checkpoint(&mut self, resources: Vec<v1::Resource>) {
+        self.told = None;
+        self.checkpointed = resources;
+    }
+
+    /// Reservations and volumes to be remembered.
+    pub(crate) fn checkpointed(&self) -> &[v1::Resource] {
+        &self.checkpointed
+    }
+
     /// `RunTaskMessage`.
     pub(crate) fn run_task(&mut self, message: i::RunTaskMessage, scene: &mut Scene<'_>) {
         let executor = message.task.executor.clone();
@@ -128,6 +142,7 @@ impl Jobs {
         let Some(id) = framework.id.as_ref().map(FrameworkId::from) else {
             return;
         };
+        self.told = None;
         let entry = self
             .frameworks
             .entry(id.clone())
@@ -183,6 +198,7 @@ impl Jobs {
 
     /// `ShutdownFrameworkMessage`: nobody wants to hear of its tasks any more.
     pub(crate) fn shut_down_framework(&mut self, id: &FrameworkId, scene: &mut Scene<'_>) {
+        self.told = None;
         self.frameworks.remove(id);
         let before = self.tasks.len();
         self.tasks.retain(|(framework, _), _| framework != id);
@@ -221,8 +237,10 @@ impl Jobs {
         let id = FrameworkId::from(&message.framework_id);
         if let (Some(framework), Some(info)) =
             (self.frameworks.get_mut(&id), message.framework_info)
+            && framework.info != info
         {
             framework.info = info;
+            self.told = None;
         }
         self.send_pending(|key| key.0 == id, scene);
     }
@@ -305,6 +323,7 @@ impl Jobs {
                 retry: 0,
             };
             self.tasks.insert(key.clone(), task);
+            self.told = None;
             scene.report.tasks_now += 1;
             self.change(&key, state, Cause::Unknown, scene);
         }
@@ -340,6 +359,7 @@ impl Jobs {
         if is_terminal(task.task.state()) {
             return false;
         }
+        self.told = None;
         task.task.set_state(state);
         task.pending.push_back(task.update(state, cause, scene));
         if task.pending.len() == 1 {
@@ -377,6 +397,7 @@ impl Jobs {
 
     /// A task has ended and everybody knows. A framework's own executor ends after its last task.
     fn forget(&mut self, key: &Key, scene: &mut Scene<'_>) {
+        self.told = None;
         let Some(task) = self.tasks.remove(key) else {
             return;
         };
@@ -416,6 +437,7 @@ impl Jobs {
         executor: &ExecutorId,
         scene: &mut Scene<'_>,
     ) {
+        self.told = None;
         let known = self.frameworks.get_mut(framework);
         if known
             .and_then(|known| known.executors.remove(executor))

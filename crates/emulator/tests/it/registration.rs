@@ -1,6 +1,6 @@
 //! Followers register, stay registered, and come back.
 
-use crate::stage::{Stage, agent_id, credential, names, registered, setup};
+use crate::stage::{Stage, agent_id, credential, names, registered, said, setup};
 use std::time::Duration;
 use tepui_emulator::Phase;
 use tepui_protocol::{
@@ -14,10 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn all_register_at_once_unless_a_rate_is_set() {
     let mut stage = Stage::new(4, 2, setup());
     let out = stage.start();
-    assert_eq!(
-        names(out.iter().map(|one| &one.message)),
-        ["RegisterSlaveMessage"; 4]
-    );
+    assert_eq!(names(&said(&out)), ["RegisterSlaveMessage"; 4]);
     let senders: Vec<String> = out.iter().map(|one| one.from.to_string()).collect();
     assert_eq!(
         senders,
@@ -28,7 +25,7 @@ fn all_register_at_once_unless_a_rate_is_set() {
             "slave(2)@127.64.0.2:9"
         ]
     );
-    let PeerMessage::RegisterSlave(message) = &out[3].message else {
+    let PeerMessage::RegisterSlave(message) = &said(&out)[3] else {
         panic!("{:?}", out[3])
     };
     assert_eq!(message.slave.hostname, "emulated-4");
@@ -70,7 +67,7 @@ fn pings_are_answered_to_who_asked() {
     let out = stage.hear(0, observer.clone(), ping.into());
     assert_eq!(out.len(), 1);
     assert_eq!(
-        (out[0].message.name(), &out[0].to),
+        (out[0].name(), &out[0].to),
         ("mesos.internal.PongSlaveMessage", &observer)
     );
     assert_eq!(stage.crowd.report().pings, 1);
@@ -100,7 +97,7 @@ fn a_follower_registers_again_when_it_is_forgotten_silent_to_or_cut_off() {
     for cause in causes {
         let mut stage = Stage::registered();
         let out = cause(&mut stage);
-        let PeerMessage::ReregisterSlave(message) = &out[0].message else {
+        let PeerMessage::ReregisterSlave(message) = &said(&out)[0] else {
             panic!("{out:?}")
         };
         assert_eq!(message.slave.id, Some(agent_id()));
@@ -160,10 +157,7 @@ fn with_a_credential_it_authenticates_first() {
     with.credential = Some(credential());
     let mut stage = Stage::new(6, 3, with);
     let out = stage.start();
-    assert_eq!(
-        names(out.iter().map(|one| &one.message)),
-        ["AuthenticateMessage"; 6]
-    );
+    assert_eq!(names(&said(&out)), ["AuthenticateMessage"; 6]);
     // The fifth: the second of its address.
     assert_eq!(
         out[4].from.to_string(),
@@ -175,28 +169,19 @@ fn with_a_credential_it_authenticates_first() {
         mechanisms: vec!["CRAM-MD5".to_owned()],
     };
     let out = stage.hear_as(4, &process, session.clone(), offer.into());
-    assert_eq!(
-        names(out.iter().map(|one| &one.message)),
-        ["AuthenticationStartMessage"]
-    );
+    assert_eq!(names(&said(&out)), ["AuthenticationStartMessage"]);
     let challenge = i::AuthenticationStepMessage {
         data: "<1.2@3>".into(),
     };
     let out = stage.hear_as(4, &process, session.clone(), challenge.into());
-    assert_eq!(
-        names(out.iter().map(|one| &one.message)),
-        ["AuthenticationStepMessage"]
-    );
+    assert_eq!(names(&said(&out)), ["AuthenticationStepMessage"]);
     let out = stage.hear_as(
         4,
         &process,
         session,
         i::AuthenticationCompletedMessage {}.into(),
     );
-    assert_eq!(
-        names(out.iter().map(|one| &one.message)),
-        ["RegisterSlaveMessage"]
-    );
+    assert_eq!(names(&said(&out)), ["RegisterSlaveMessage"]);
     assert_eq!(stage.crowd.report().authentications, 1);
 }
 

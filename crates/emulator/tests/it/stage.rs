@@ -80,7 +80,7 @@ impl Stage {
     ) -> Vec<PeerMessage> {
         let from = self.leader.clone();
         let out = self.hear(follower, from, message.into());
-        out.into_iter().map(|outgoing| outgoing.message).collect()
+        said(&out)
     }
 
     pub(crate) fn hear(
@@ -132,4 +132,10 @@ pub(crate) fn registered() -> i::SlaveRegisteredMessage {
 pub(crate) fn names<'a>(messages: impl IntoIterator<Item = &'a PeerMessage>) -> Vec<&'static str> {
     let short = |message: &PeerMessage| message.name().rsplit('.').next().unwrap_or_default();
     messages.into_iter().map(short).collect()
+}
+
+/// What was said, whoever said it.
+pub(crate) fn said(out: &[Outgoing]) -> Vec<PeerMessage> {
+    let messages = out.iter().map(|one| one.message().expect("a message"));
+    messages.collect()
 }

@@ -1,6 +1,6 @@
 //! Tasks are taken, reported and ended.
 
-use crate::stage::{Stage, agent_id, names, setup};
+use crate::stage::{Stage, agent_id, names, said, setup};
 use bytes::Bytes;
 use std::time::Duration;
 use tepui_protocol::{
@@ -65,7 +65,7 @@ fn acknowledgement(task: &str, uuid: Bytes) -> i::StatusUpdateAcknowledgementMes
 }
 
 fn messages(out: Vec<tepui_emulator::Outgoing>) -> Vec<PeerMessage> {
-    out.into_iter().map(|one| one.message).collect()
+    said(&out)
 }
 
 /// Acknowledges until there is no update any more; the states in order.
@@ -108,7 +108,7 @@ fn a_task_starts_runs_and_finishes_as_it_is_acknowledged() {
         stage
             .pass(3600 * SECOND)
             .iter()
-            .filter(|one| one.message.name().contains("Status"))
+            .filter(|one| one.name().contains("Status"))
             .count(),
         0
     );
@@ -264,11 +264,10 @@ fn what_ran_before_is_brought_along_with_an_id_of_its_own() {
         tasks: 3,
     });
     let mut stage = Stage::new(2, 1, setup);
-    let said = stage.start();
     let mut ids = Vec::new();
-    for outgoing in &said {
-        let PeerMessage::ReregisterSlave(message) = &outgoing.message else {
-            panic!("not a re-registration: {outgoing:?}")
+    for first in said(&stage.start()) {
+        let PeerMessage::ReregisterSlave(message) = &first else {
+            panic!("not a re-registration: {first:?}")
         };
         let id = message.slave.id.clone().expect("an id");
         assert_eq!(message.tasks.len(), 3);
