@@ -275,3 +275,91 @@ fn a_new_leader_with_quotas_waits_for_followers_before_it_offers() {
     cluster.pass(wait);
     assert_eq!(offers(&cluster), 1);
 }
+
+/// Whatever frameworks of a subtree launch, and whenever: `docs/quota.md` promises that limits hold.
+#[test]
+fn a_limit_holds_through_hundreds_of_launches() {
+    let mut cluster = Cluster::new();
+    for number in 1..=3 {
+        cluster.register(number, "cpus:16;mem:65536");
+    }
+    let limit = 10.0;
+    assert_eq!(
+        cluster.operator(update("eng", "cpus:2", &format!("cpus:{limit}"), false)),
+        Reply::Ok
+    );
+    cluster.pending.clear();
+    let mut schedulers = Vec::new();
+    let mut effects = Vec::new();
+    for role in ["eng", "eng/dev", "eng/ops/night"] {
+        let (_, stream) = cluster.send_subscribe(in_role(role));
+        schedulers.push(stream);
+        effects.append(&mut cluster.pending);
+    }
+    let mut rng = tepui_model::Rng::seed(5);
+    let (mut running, mut launched, mut most) = (Vec::new(), 0u32, 0.0f64);
+    for step in 0..1000u32 {
+        let mut offers = Vec::new();
+        for effect in effects.drain(..) {
+            if let Effect::Event { stream, event } = effect {
+                let event = event.offers.clone().unwrap_or_default();
+                offers.extend(event.offers.into_iter().map(|offer| (stream, offer)));
+            }
+        }
+        for (stream, offer) in offers {
+            assert!(schedulers.contains(&stream));
+            let scheduler = Scheduler {
+                id: offer.framework_id.clone(),
+                stream,
+            };
+            let most = cpus(&offer).unwrap_or_default();
+            let wanted = [0.5, 1.0, 2.5][rng.below(3) as usize];
+            let mut tasks = Vec::new();
+            if wanted <= most && rng.below(4) > 0 {
+                let id = format!("t{step}-{launched}");
+                let mut task = task(&id, &offer, &format!("cpus:{wanted};mem:32"));
+                for resource in &mut task.resources {
+                    resource.allocation_info = offer.allocation_info.clone();
+                }
+                tasks.push(task);
+                running.push((scheduler.clone(), offer.agent_id.clone(), id));
+                launched += 1;
+            }
+            let mut call = launch(&offer, tasks);
+            if let Some(accept) = &mut call.accept {
+                accept.filters = Some(v1::Filters {
+                    refuse_seconds: Some(0.0),
+                });
+            }
+            cluster.call(&scheduler, call);
+        }
+        if !running.is_empty() && rng.below(2) == 0 {
+            let index = rng.below(running.len() as u64) as usize;
+            let (scheduler, agent_id, id) = running.swap_remove(index);
+            let number = agent_id
+                .value
+                .rsplit('S')
+                .next()
+                .and_then(|n| n.parse::<u16>().ok());
+            let agent = Agent {
+                id: agent_id,
+                pid: pid(number.unwrap_or_default() + 1),
+            };
+            let ended = status(&scheduler, &agent, &id, v1::TaskState::TaskFinished, 1);
+            cluster.peer(&agent.pid, ended);
+            cluster.call(&scheduler, acknowledge(&agent, &id, 1));
+        }
+        cluster.pass(std::time::Duration::from_millis(10));
+        effects.append(&mut cluster.pending);
+        if step % 20 == 0 {
+            let roles = document(&mut cluster, "roles");
+            let eng = &roles["roles"][0];
+            assert_eq!(eng["name"], "eng");
+            let of = |what: &str| eng[what]["cpus"].as_f64().unwrap_or_default();
+            most = most.max(of("allocated"));
+            assert!(of("resources") <= limit, "{eng}");
+        }
+    }
+    assert!(launched > 250, "{launched} launches");
+    assert!(most > limit * 0.8, "what is allowed is used: {most}");
+}
