@@ -73,6 +73,8 @@ impl Allocator {
             .reservations()
             .into_iter()
             .map(|(role, resources)| (Arc::from(role), resources.quantities()))
+            // Reserved ports are no quantity, and no reason to know a role.
+            .filter(|(_, quantities): &(Arc<str>, Quantities)| !quantities.is_empty())
             .collect();
         let mut new: SmallVec<[(u32, Quantities); 1]> = SmallVec::new();
         for (role, quantities) in reservations {

@@ -81,13 +81,12 @@ impl Leader {
                 Some(&follower.total),
                 "the allocator knows what {at} has"
             );
-            let own = follower
-                .total
-                .filter(|r| !r.is_revocable() && r.provider_id().is_none());
+            let is_own = |r: &Resource| !r.is_revocable() && r.provider_id().is_none();
+            let own = follower.total.filter(is_own);
             let said = Resources::from_proto(&follower.info.resources);
             assert_eq!(
                 own.quantities(),
-                said.non_revocable().quantities(),
+                said.filter(is_own).quantities(),
                 "{at} has what it registered with, in whatever form"
             );
         }

@@ -264,7 +264,7 @@ fn register_framework(multi_role: bool) -> PeerMessage {
         ..Default::default()
     };
     if multi_role {
-        framework.roles = vec!["*".to_owned()];
+        framework.roles = vec!["*".to_owned(), "r".to_owned()];
         framework.capabilities = vec![Capability {
             r#type: Some(Type::MultiRole.into()),
         }];
@@ -384,7 +384,7 @@ impl Script<'_> {
             .map(|r| r.to_proto())
             .unwrap_or_default();
         let mut resource = all.pop().unwrap_or_default();
-        match self.below(12) {
+        match self.below(16) {
             0 => resource.revocable = Some(v1::resource::RevocableInfo {}),
             1 => {
                 let value = [f64::NAN, -1.0, 0.0, 1e300][usize::from(self.below(4))];
@@ -396,9 +396,61 @@ impl Script<'_> {
                 resource.allocation_info = Some(v1::resource::AllocationInfo { role });
             }
             6 => resource.r#type = i32::from(self.below(5)),
+            12 => resource = self.disk(),
+            13 | 14 => {
+                resource.role = None;
+                resource.reservations = self.some(Self::reservation);
+            }
             _ => {}
         }
         resource
+    }
+
+    fn reservation(&mut self) -> v1::resource::ReservationInfo {
+        v1::resource::ReservationInfo {
+            role: Some(self.one(&["r", "r/s", "*"]).to_owned()),
+            r#type: self.maybe(|script| i32::from(script.below(3))),
+            principal: self.maybe(|script| script.one(&["good", "x"]).to_owned()),
+            ..Default::default()
+        }
+    }
+
+    /// A disk of some kind, perhaps a volume, perhaps of a provider.
+    fn disk(&mut self) -> v1::Resource {
+        use v1::resource::{DiskInfo, disk_info};
+        let parsed = resources::parse(self.one(&["disk:10", "disk:5", "disk:100"]), "*");
+        let mut all = parsed.map(|all| all.to_proto()).unwrap_or_default();
+        let mut disk = all.pop().unwrap_or_default();
+        disk.reservations = self.some(Self::reservation);
+        disk.shared = self.maybe(|_| v1::resource::SharedInfo {});
+        disk.provider_id = self.maybe(Self::provider_id);
+        disk.disk = self.maybe(|script| {
+            let volume = script.maybe(|script| v1::Volume {
+                mode: i32::from(script.below(3)),
+                container_path: "data".to_owned(),
+                ..Default::default()
+            });
+            Box::new(DiskInfo {
+                persistence: script.maybe(|script| disk_info::Persistence {
+                    id: script.one(&["v", "w", "a/b"]).to_owned(),
+                    principal: script.maybe(|_| "good".to_owned()),
+                }),
+                volume: volume.map(Into::into),
+                source: script.maybe(|script| disk_info::Source {
+                    r#type: i32::from(script.below(5)),
+                    id: script.maybe(|_| "made".to_owned()),
+                    profile: script.maybe(|_| "fast".to_owned()),
+                    ..Default::default()
+                }),
+            })
+        });
+        disk
+    }
+
+    fn provider_id(&mut self) -> v1::ResourceProviderId {
+        v1::ResourceProviderId {
+            value: self.one(&["p", "q", ""]).to_owned(),
+        }
     }
 
     fn executor(&mut self) -> v1::ExecutorInfo {
@@ -439,7 +491,7 @@ impl Script<'_> {
             name: "f".to_owned(),
             id: self.maybe(Self::framework_id),
             roles: if multi {
-                vec!["*".to_owned()]
+                vec!["*".to_owned(), "r".to_owned()]
             } else {
                 Vec::new()
             },
@@ -473,7 +525,7 @@ impl Script<'_> {
             }),
             ..Default::default()
         };
-        match self.below(4) {
+        match self.below(5) {
             0 => {
                 operation.set_type(offer::operation::Type::LaunchGroup);
                 operation.launch_group = self.maybe(|script| offer::operation::LaunchGroup {
@@ -483,7 +535,7 @@ impl Script<'_> {
                     },
                 });
             }
-            1 => operation.r#type = Some(i32::from(self.below(16))),
+            1 | 2 => self.change(&mut operation),
             _ => {
                 operation.set_type(offer::operation::Type::Launch);
                 let task_infos = self.some(Self::task);
@@ -491,6 +543,93 @@ impl Script<'_> {
             }
         }
         operation
+    }
+
+    /// Of any type, mostly with what its type wants.
+    fn change(&mut self, operation: &mut offer::Operation) {
+        use offer::operation::*;
+        operation.r#type = Some(i32::from(self.below(16)));
+        operation.reserve = self.maybe(|script| Reserve {
+            resources: script.some(Self::resource),
+            source: script.some(Self::resource),
+        });
+        operation.unreserve = self.maybe(|script| Unreserve {
+            resources: script.some(Self::resource),
+        });
+        let volumes = self.some(Self::disk);
+        operation.destroy = self.maybe(|_| Destroy {
+            volumes: volumes.clone(),
+        });
+        operation.create = self.maybe(|_| Create { volumes });
+        operation.grow_volume = self.maybe(|script| GrowVolume {
+            volume: script.disk(),
+            addition: script.disk(),
+        });
+        operation.shrink_volume = self.maybe(|script| ShrinkVolume {
+            volume: script.disk(),
+            subtract: v1::value::Scalar {
+                value: [f64::NAN, -1.0, 1.0, 1e300][usize::from(script.below(4))],
+            },
+        });
+        operation.create_disk = self.maybe(|script| CreateDisk {
+            source: script.disk(),
+            target_type: i32::from(script.below(5)),
+            target_profile: script.maybe(|_| "fast".to_owned()),
+        });
+        operation.destroy_disk = self.maybe(|script| DestroyDisk {
+            source: script.disk(),
+        });
+    }
+
+    fn known_operation(&mut self) -> v1::Operation {
+        let mut info = offer::Operation::default();
+        self.change(&mut info);
+        v1::Operation {
+            framework_id: self.maybe(Self::framework_id),
+            agent_id: None,
+            info,
+            latest_status: self.operation_status(),
+            statuses: self.some(Self::operation_status),
+            uuid: v1::Uuid {
+                value: self.uuid_bytes(),
+            },
+        }
+    }
+
+    fn operation_status(&mut self) -> v1::OperationStatus {
+        v1::OperationStatus {
+            state: i32::from(self.below(11)),
+            converted_resources: self.some(Self::disk),
+            uuid: self.maybe(|script| v1::Uuid {
+                value: script.uuid_bytes(),
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn operations(&mut self) -> i::update_slave_message::Operations {
+        i::update_slave_message::Operations {
+            operations: self.some(Self::known_operation),
+        }
+    }
+
+    fn provider(&mut self) -> i::update_slave_message::ResourceProvider {
+        let id = self.provider_id();
+        let mut total_resources = self.some(Self::disk);
+        for disk in &mut total_resources {
+            disk.provider_id = Some(id.clone());
+        }
+        i::update_slave_message::ResourceProvider {
+            info: self.maybe(|_| v1::ResourceProviderInfo {
+                id: Some(id),
+                ..Default::default()
+            }),
+            total_resources,
+            operations: self.operations(),
+            resource_version_uuid: v1::Uuid {
+                value: self.uuid_bytes(),
+            },
+        }
     }
 
     fn filters(&mut self) -> v1::Filters {
@@ -552,6 +691,14 @@ impl Script<'_> {
                 call.r#type = Some(i32::from(self.below(20)));
                 call.reconcile = Some(Default::default());
                 call.request = Some(Default::default());
+                call.acknowledge_operation_status = Some(call::AcknowledgeOperationStatus {
+                    agent_id: self.maybe(Self::agent_id),
+                    uuid: self.uuid_bytes(),
+                    operation_id: v1::OperationId {
+                        value: "o".to_owned(),
+                    },
+                    ..Default::default()
+                });
                 call.revive = self.maybe(|script| call::Revive {
                     roles: script.some(|script| script.one(&["*", "r", "/"]).to_owned()),
                 });
@@ -684,7 +831,15 @@ impl Script<'_> {
                 slave_id: self.agent_id(),
                 update_oversubscribed_resources: self.maybe(Self::flag),
                 oversubscribed_resources: self.some(Self::resource),
-                ..Default::default()
+                operations: self.maybe(Self::operations),
+                resource_version_uuid: self.maybe(|script| v1::Uuid {
+                    value: script.uuid_bytes(),
+                }),
+                resource_providers: self.maybe(|script| {
+                    i::update_slave_message::ResourceProviders {
+                        providers: script.some(Self::provider),
+                    }
+                }),
             }
             .into(),
             2 => i::PongSlaveMessage {}.into(),
@@ -708,7 +863,8 @@ impl Script<'_> {
                 operation_uuid: self.maybe(|script| v1::Uuid {
                     value: script.uuid_bytes(),
                 }),
-                ..Default::default()
+                status: self.operation_status(),
+                latest_status: self.maybe(Self::operation_status),
             }
             .into(),
         })
