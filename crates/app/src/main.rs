@@ -25,11 +25,6 @@ mod vars;
 
 use std::process::ExitCode;
 
-/// Messages are made by one thread and let go of by another, hundreds of thousands of small pieces at a time:
-/// see `docs/decisions/2026-11-23-allocator.md`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut args = std::env::args();
     let program = args.next().unwrap_or_default();
