@@ -141,10 +141,21 @@ fn our_leader_says_what_the_recorded_masters_said_in_ha() {
 #[test]
 fn our_leader_says_what_the_recorded_master_said_in_operator() {
     let mut player = Player::new("leader", "operator", &[MASTER], own_ip());
+    player.operators_calls = &[
+        "RESERVE_RESOURCES",
+        "CREATE_VOLUMES",
+        "UPDATE_WEIGHTS",
+        "UPDATE_QUOTA",
+        "GROW_VOLUME",
+        "DESTROY_VOLUMES",
+        "UNRESERVE_RESOURCES",
+    ];
     let _cluster = leader(&player, MASTER).start();
     let mut lines = read("operator");
     // As in `basic`: the last acknowledgement found its framework gone.
     lines.swap(54, 55);
+    // The recorded master looked at the second request after the update that came while it was read.
+    lines[100..=102].rotate_left(1);
     for line in &lines {
         match line.number {
             55 => player.close(15),
@@ -156,10 +167,10 @@ fn our_leader_says_what_the_recorded_master_said_in_operator() {
     player.finish(
         10,
         &Report {
-            said: 8,
-            compared: 10,
+            said: 12,
+            compared: 18,
             missing: 0,
-            not_replayed: 12,
+            not_replayed: 0,
             between_others: 19,
         },
     );

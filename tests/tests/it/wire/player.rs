@@ -50,6 +50,8 @@ pub(crate) struct Player {
     pub(super) http: Connections,
     /// Whether requests to other endpoints than the v1 APIs' are played too; of them the status is compared, and errors.
     pub(crate) all_requests: bool,
+    /// Types of the operator's calls that are played too.
+    pub(crate) operators_calls: &'static [&'static str],
     /// The first request of each connection.
     pub(super) asked: BTreeMap<u64, Asked>,
     /// Ids of the event streams of connections.
@@ -86,6 +88,7 @@ impl Player {
             peers: BTreeMap::new(),
             http: Connections::new(),
             all_requests: false,
+            operators_calls: &[],
             asked: BTreeMap::new(),
             streams: BTreeMap::new(),
             secrets: BTreeMap::new(),

@@ -15,7 +15,8 @@ impl Player {
     pub(super) fn ask(&mut self, line: &Line, asked: &Asked) {
         let api = ["/api/v1/scheduler", "/api/v1/executor"];
         let played = self.all_requests
-            || asked.method == "POST" && api.iter().any(|api| asked.path.ends_with(api));
+            || asked.method == "POST" && api.iter().any(|api| asked.path.ends_with(api))
+            || asked.path == "/api/v1" && self.plays_operators_call(asked);
         if !played || self.http.is_closed(line.conn) {
             return;
         }
@@ -44,6 +45,15 @@ impl Player {
             }
             Err(error) => self.problem(line, &label, &format!("cannot be asked: {error}")),
         }
+    }
+
+    fn plays_operators_call(&self, asked: &Asked) -> bool {
+        let call: Value = match serde_json::from_slice(&asked.bytes) {
+            Ok(call) if asked.json => call,
+            _ => return false,
+        };
+        let kind = call["type"].as_str();
+        kind.is_some_and(|kind| self.operators_calls.contains(&kind))
     }
 
     /// Gives back what a stream was offered too early.
