@@ -92,7 +92,9 @@ impl Roles {
             }
         }
         for follower in view.followers.values() {
-            for resource in &Resources::from_proto(follower.total.iter()) {
+            let total = follower.total.iter();
+            let reserved = total.filter(|resource| !resource.reservations.is_empty());
+            for resource in &Resources::from_proto(reserved) {
                 roles.count_reserved(resource);
             }
         }
