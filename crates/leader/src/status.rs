@@ -192,8 +192,11 @@ impl Leader {
         if old {
             return self.acknowledge_old(from, framework_id, update);
         }
+        if runs_task {
+            self.announce(&framework_id, &task_id, &update);
+        }
         if connected {
-            self.forward(&framework_id, runs_task.then_some(&task_id), &update);
+            self.tell_framework(&framework_id, &update);
         }
         if !runs_task {
             self.end_unknown(from, &framework_id, &task_id, &update);
@@ -275,16 +278,14 @@ impl Leader {
         self.notice(Level::Warning, text);
     }
 
-    /// To the framework; what it is told last is what acknowledgements are compared with.
-    fn forward(&mut self, framework: &FrameworkId, task: Option<&TaskId>, update: &Update) {
-        if let Some(task) = task {
-            let (state, uuid) = (update.status.state, update.status.uuid.clone());
-            self.state.change_task(framework, task, |task| {
-                task.status_update_state = Some(state);
-                task.status_update_uuid = uuid;
-            });
-        }
-        self.tell_framework(framework, update);
+    /// What its framework is told last of a task is what acknowledgements are compared with. One that is
+    /// away hears it next, and must not be told of a later state when it asks. (In the reference it is.)
+    fn announce(&mut self, framework: &FrameworkId, task: &TaskId, update: &Update) {
+        let (state, uuid) = (update.status.state, update.status.uuid.clone());
+        self.state.change_task(framework, task, |task| {
+            task.status_update_state = Some(state);
+            task.status_update_uuid = uuid;
+        });
     }
 
     /// An `UPDATE` event, if it is connected.

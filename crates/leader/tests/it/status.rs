@@ -4,7 +4,7 @@ use crate::{
     followers::{reregister, running_task},
     harness::*,
 };
-use tepui_leader::Effect;
+use tepui_leader::{Effect, Input};
 use tepui_protocol::{
     internal,
     peer::PeerMessage,
@@ -503,4 +503,31 @@ fn a_new_leader_passes_on_updates_that_are_older_than_what_it_knows() {
         cluster.sent(&agent.pid),
         PeerMessage::StatusUpdateAcknowledgement(_)
     ));
+}
+
+#[test]
+fn a_framework_that_was_away_is_told_the_state_it_hears_of_next_and_not_a_later_one() {
+    let (mut cluster, mut scheduler, agent, offer) = Cluster::offered(framework());
+    cluster.accepted(
+        &scheduler,
+        launch(&offer, vec![task("t1", &offer, "cpus:1;mem:128")]),
+    );
+    cluster.sent(&agent.pid);
+    let stream = scheduler.stream;
+    cluster.handle(Input::StreamClosed { stream });
+    let mut starting = status(&scheduler, &agent, "t1", TaskState::TaskStarting, 1);
+    starting.update.set_latest_state(TaskState::TaskKilled);
+    cluster.peer(&agent.pid, starting.clone());
+    let mut info = framework();
+    info.id = Some(scheduler.id.clone());
+    scheduler = cluster.subscribe(info);
+    cluster.pending.clear();
+    cluster.accepted(&scheduler, reconcile(vec![("t1", None)]));
+    let told = cluster.update(scheduler.stream);
+    assert_eq!(told.state(), TaskState::TaskStarting);
+    // Its follower says it again.
+    cluster.peer(&agent.pid, starting);
+    let told = cluster.update(scheduler.stream);
+    assert_eq!(told.state(), TaskState::TaskStarting);
+    cluster.nothing_left();
 }
