@@ -17,7 +17,10 @@ use crate::{
         scheduler::{self, call, event},
     },
 };
-pub use calls::{Calls, launch, launch_group};
+pub use calls::{
+    Calls, create, destroy, grow_volume, launch, launch_group, named, reserve, shrink_volume,
+    unreserve,
+};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -50,7 +53,7 @@ pub enum Event {
     RescindInverseOffer(OfferId),
     /// A task changed its state. Acknowledge it with [`Calls::acknowledge`] once it is safe with you.
     Update(TaskStatus),
-    /// An operation changed its state.
+    /// An operation with an id changed its state. Acknowledge it with [`Calls::acknowledge_operation`].
     OperationUpdate(OperationStatus),
     /// An executor sent a message.
     Message {

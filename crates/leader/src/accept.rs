@@ -249,9 +249,7 @@ impl Leader {
                 if operation.id.is_some() && self.aborts_driver(&framework) {
                     return;
                 }
-                if let Err((operation, text)) = self.change_resources(accepted, operation) {
-                    self.fail_operation(&framework, &operation, text);
-                }
+                self.change_resources(accepted, operation);
             }
         }
     }

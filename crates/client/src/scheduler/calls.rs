@@ -7,8 +7,10 @@ use crate::{
     http::{Http, expect_success},
     proto::{
         AgentId, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, KillPolicy,
-        OfferId, TaskGroupInfo, TaskId, TaskInfo, TaskStatus, offer,
+        OfferId, OperationId, OperationStatus, Resource, TaskGroupInfo, TaskId, TaskInfo,
+        TaskStatus, offer,
         scheduler::{self, call},
+        value,
     },
 };
 use std::sync::{Arc, Mutex};
@@ -223,6 +225,45 @@ impl Calls {
         self.send(call::Type::Reconcile, call).await
     }
 
+    /// Says that what became of an operation is safe with the framework. Statuses without a uuid need
+    /// none, and nothing is sent for them.
+    pub async fn acknowledge_operation(&self, status: &OperationStatus) -> Result<(), Error> {
+        let (Some(uuid), Some(operation_id)) = (&status.uuid, &status.operation_id) else {
+            return Ok(());
+        };
+        let acknowledge = call::AcknowledgeOperationStatus {
+            agent_id: status.agent_id.clone(),
+            resource_provider_id: status.resource_provider_id.clone(),
+            uuid: uuid.value.clone(),
+            operation_id: operation_id.clone(),
+        };
+        let call = scheduler::Call {
+            acknowledge_operation_status: Some(acknowledge),
+            ..Default::default()
+        };
+        self.send(call::Type::AcknowledgeOperationStatus, call)
+            .await
+    }
+
+    /// Asks what became of these operations, or of all when empty; the answers are events.
+    pub async fn reconcile_operations(
+        &self,
+        operations: impl IntoIterator<Item = (OperationId, Option<AgentId>)>,
+    ) -> Result<(), Error> {
+        let operation = |(operation_id, agent_id)| call::reconcile_operations::Operation {
+            operation_id,
+            agent_id,
+            resource_provider_id: None,
+        };
+        let call = scheduler::Call {
+            reconcile_operations: Some(call::ReconcileOperations {
+                operations: operations.into_iter().map(operation).collect(),
+            }),
+            ..Default::default()
+        };
+        self.send(call::Type::ReconcileOperations, call).await
+    }
+
     /// Sends bytes to an executor; may be lost.
     pub async fn message(
         &self,
@@ -297,4 +338,70 @@ pub fn launch_group(
         }),
         ..Default::default()
     }
+}
+
+/// An operation that reserves resources: each says, last among its reservations, for which role.
+pub fn reserve(resources: Vec<Resource>) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::Reserve as i32),
+        reserve: Some(offer::operation::Reserve {
+            resources,
+            source: Vec::new(),
+        }),
+        ..Default::default()
+    }
+}
+
+/// An operation that takes the last reservation of each back.
+pub fn unreserve(resources: Vec<Resource>) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::Unreserve as i32),
+        unreserve: Some(offer::operation::Unreserve { resources }),
+        ..Default::default()
+    }
+}
+
+/// An operation that makes persistent volumes of reserved disk.
+pub fn create(volumes: Vec<Resource>) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::Create as i32),
+        create: Some(offer::operation::Create { volumes }),
+        ..Default::default()
+    }
+}
+
+/// An operation that deletes persistent volumes and what is on them.
+pub fn destroy(volumes: Vec<Resource>) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::Destroy as i32),
+        destroy: Some(offer::operation::Destroy { volumes }),
+        ..Default::default()
+    }
+}
+
+/// An operation that adds disk to a persistent volume.
+pub fn grow_volume(volume: Resource, addition: Resource) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::GrowVolume as i32),
+        grow_volume: Some(offer::operation::GrowVolume { volume, addition }),
+        ..Default::default()
+    }
+}
+
+/// An operation that takes so much disk (in MB) off a persistent volume.
+pub fn shrink_volume(volume: Resource, subtract: f64) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::ShrinkVolume as i32),
+        shrink_volume: Some(offer::operation::ShrinkVolume {
+            volume,
+            subtract: value::Scalar { value: subtract },
+        }),
+        ..Default::default()
+    }
+}
+
+/// Gives an operation an id: then what becomes of it is told.
+pub fn named(mut operation: offer::Operation, id: impl Into<String>) -> offer::Operation {
+    operation.id = Some(OperationId { value: id.into() });
+    operation
 }

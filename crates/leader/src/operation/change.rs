@@ -35,24 +35,17 @@ pub(crate) fn place(follower: &Follower) -> String {
 
 impl Leader {
     /// Carries out an operation on accepted resources, or says why not.
-    pub(crate) fn change_resources(
-        &mut self,
-        accepted: &mut Accepted,
-        mut operation: Operation,
-    ) -> Result<(), (Operation, String)> {
-        if let Err(text) = self.feedback_possible(&accepted.framework, &accepted.at, &operation) {
-            return Err((operation, text));
-        }
+    pub(crate) fn change_resources(&mut self, accepted: &mut Accepted, mut operation: Operation) {
         for resource in operations::named_mut(&mut operation) {
             accepted.allocate(std::slice::from_mut(resource));
         }
-        match self.try_change(accepted, &operation) {
-            Ok(()) => {
-                let asker = Asker::Framework(accepted.framework.clone());
-                self.apply_operation(asker, &accepted.at, operation);
-                Ok(())
-            }
-            Err(text) => Err((operation, text)),
+        let framework = accepted.framework.clone();
+        let done = self
+            .feedback_possible(&framework, &accepted.at, &operation)
+            .and_then(|()| self.try_change(accepted, &operation));
+        match done {
+            Ok(()) => self.apply_operation(Asker::Framework(framework), &accepted.at, operation),
+            Err(text) => self.fail_operation(&framework, &operation, text),
         }
     }
 

@@ -333,8 +333,7 @@ pub(crate) fn shrink_volume(shrink: &ShrinkVolume, follower: &Follower) -> Check
         )
     })?;
     let subtract = Scalar::from(&shrink.subtract);
-    // Not a number compares as neither.
-    if subtract <= Scalar::ZERO || !(shrink.subtract.value > 0.0) {
+    if subtract <= Scalar::ZERO || shrink.subtract.value.is_nan() {
         return Err("Value of 'ShrinkVolume.subtract' must be greater than zero".to_owned());
     }
     if size(volume) <= subtract {
@@ -403,7 +402,7 @@ pub(crate) fn destroy_disk(destroy: &DestroyDisk) -> Checked {
         return text("'source' is neither a MOUNT, BLOCK or RAW disk resource");
     }
     let own = disk.disk.as_ref().and_then(|disk| disk.source.as_ref());
-    if !own.is_some_and(|source| source.id.is_some()) {
+    if own.is_none_or(|source| source.id.is_none()) {
         return text("'source' is not backed by a CSI volume");
     }
     if is_volume(disk) {

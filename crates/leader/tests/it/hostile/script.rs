@@ -435,7 +435,7 @@ impl Script<'_> {
                     id: script.one(&["v", "w", "a/b"]).to_owned(),
                     principal: script.maybe(|_| "good".to_owned()),
                 }),
-                volume: volume.map(Into::into),
+                volume,
                 source: script.maybe(|script| disk_info::Source {
                     r#type: i32::from(script.below(5)),
                     id: script.maybe(|_| "made".to_owned()),

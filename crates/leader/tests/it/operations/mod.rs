@@ -326,7 +326,7 @@ pub(crate) fn resource(short: &Value) -> v1::Resource {
         });
         resource.disk = Some(Box::new(v1::resource::DiskInfo {
             persistence,
-            volume: volume.map(Into::into),
+            volume,
             source,
         }));
     }

@@ -252,7 +252,7 @@ fn operate(
         operations.push(operation);
     }
     // Now and then on what the operations made.
-    if kinds.len() % 2 == 0 {
+    if kinds.len().is_multiple_of(2) {
         let mut on_all = task(&format!("t{amount}"), first, "cpus:0.5;mem:32");
         let volume = pool
             .iter()
