@@ -20,9 +20,6 @@
 //! | machines go down: windows, inverse offers | `maintenance`, `inverse` |
 //! | what roles are promised, may have and weigh | `quota`, `weights` |
 //! | operators reserve resources, make volumes | `resources` |
-//!
-//! What is deliberately absent: reservations, volumes, quota and weights. Who asks for one of them
-//! is told so by name.
 
 mod accept;
 mod authentication;
