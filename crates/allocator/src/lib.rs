@@ -53,6 +53,7 @@ mod slots;
 mod sorter;
 mod state;
 mod tree;
+pub mod trial;
 mod view;
 mod wake;
 mod walk;

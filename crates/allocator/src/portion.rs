@@ -231,7 +231,7 @@ impl Allocator {
     }
 }
 
-fn can_take(capabilities: FrameworkCapabilities, resource: &Resource) -> bool {
+pub(crate) fn can_take(capabilities: FrameworkCapabilities, resource: &Resource) -> bool {
     (capabilities.shared_resources || !resource.is_shared())
         && (capabilities.revocable_resources || !resource.is_revocable())
         && (capabilities.reservation_refinement || !is_refined(resource))

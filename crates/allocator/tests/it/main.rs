@@ -1,6 +1,7 @@
 //! The allocator from outside: events in, offers out.
 
 mod constraints;
+mod explain;
 mod filters;
 mod followers;
 mod hierarchy;
@@ -9,4 +10,5 @@ mod offers;
 mod properties;
 mod quota;
 mod sharing;
+mod simulate;
 mod support;
