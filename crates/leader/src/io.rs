@@ -1,5 +1,6 @@
 //! Contract of the core: what goes in ([`Input`]) and what comes out ([`Effect`]).
 
+use crate::ask::{Ask, Examination};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 use tepui_auth::authenticator::SESSION_PROCESS;
 use tepui_model::{RequestId, StreamId};
@@ -84,6 +85,13 @@ pub enum Input {
         stream: StreamId,
         /// Authenticated principal.
         principal: Option<Principal>,
+    },
+    /// `explain` or `simulate`. Answered with [`Reply::Examination`].
+    Ask {
+        /// Handle for the reply.
+        request: RequestId,
+        /// The question.
+        ask: Box<Ask>,
     },
 }
 
@@ -200,6 +208,11 @@ pub enum Reply {
     Response(Box<master::Response>),
     /// 200 with a typed body, scheduler API.
     SchedulerResponse(Box<scheduler::Response>),
+    /// What it takes to answer a question: whoever asked runs it ([`Examination::run`]), on a thread that nobody waits
+    /// for.
+    Examination(Box<Examination>),
+    /// 200 with a document in JSON.
+    Document(String),
     /// An error with a text body.
     Error {
         /// 400, 403, 404, 409, 501, 503.

@@ -19,9 +19,11 @@
 //! | followers are drained, deactivated | `drain` |
 //! | machines go down: windows, inverse offers | `maintenance`, `inverse` |
 //! | what roles are promised, may have and weigh | `quota`, `weights` |
+//! | why somebody is offered nothing, what would be if | `ask` |
 //! | operators reserve resources, make volumes | `resources` |
 
 mod accept;
+pub mod ask;
 mod authentication;
 mod calls;
 mod check;
@@ -67,7 +69,7 @@ pub use io::{
 pub use limits::{RateLimits, RateLimitsError};
 pub use metrics::{FrameworkMetrics, Metrics};
 pub use removal::{RemovalRate, RemovalRateError};
-pub use view::{FollowerView, FrameworkView, LeaderFacts, View};
+pub use view::{FollowerView, FrameworkView, LeaderFacts, OfferOut, View};
 
 use crate::{
     authentication::Authentication,
@@ -222,6 +224,7 @@ impl Leader {
                 stream,
                 principal: _,
             } => self.operator_subscribe(request, stream),
+            Input::Ask { request, ask } => self.ask(request, *ask),
         }
         self.settle_draining();
         effects.0.append(&mut self.out.0);

@@ -232,6 +232,8 @@ pub const COUNTERS: &[&str] = &[
     "master/valid_operation_status_updates",
     "master/valid_status_update_acknowledgements",
     "master/valid_status_updates",
+    "tepui/explanations",
+    "tepui/simulations",
 ];
 
 /// What one framework asked for and was told.

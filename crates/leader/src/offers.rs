@@ -8,6 +8,7 @@ use crate::{
     Leader, Level,
     state::{Follower, OfferConstraints, OfferEntry},
     timers::Timer,
+    view::OfferOut,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -120,7 +121,9 @@ impl Leader {
             role: role.clone(),
             resources: resources.clone(),
         };
-        self.state.insert_offer(id.clone(), entry, offer);
+        let since = self.now;
+        self.state
+            .insert_offer(id.clone(), entry, OfferOut { offer, since });
         if let Some(framework) = self.state.framework_mut(framework_id) {
             framework.metrics_mut().offers_sent += 1;
         }

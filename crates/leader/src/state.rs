@@ -9,7 +9,7 @@ use crate::{
     metrics::FrameworkMetrics,
     operations::OperationKey,
     roster::Roster,
-    view::{FrameworkView, Provider},
+    view::{FrameworkView, OfferOut, Provider},
 };
 use bytes::Bytes;
 use rpds::{HashTrieMapSync, QueueSync, RedBlackTreeMapSync};
@@ -108,7 +108,7 @@ pub(crate) struct Framework {
     /// Oldest first; may name tasks that are no longer there.
     unreachable_order: VecDeque<TaskId>,
     pub(crate) completed_tasks: QueueSync<Arc<v1::Task>>,
-    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<OfferOut>>,
     pub(crate) inverse_offers: RedBlackTreeMapSync<OfferId, Arc<v1::InverseOffer>>,
     pub(crate) executors: HashTrieMapSync<(FollowerId, ExecutorId), Arc<v1::ExecutorInfo>>,
     /// Its operations that are not settled; where they are.
@@ -278,7 +278,7 @@ pub(crate) struct Follower {
     pub(crate) resource_version: Option<v1::Uuid>,
     pub(crate) tasks: BTreeMap<FrameworkId, BTreeSet<TaskId>>,
     pub(crate) executors: BTreeMap<FrameworkId, BTreeMap<ExecutorId, Arc<v1::ExecutorInfo>>>,
-    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub(crate) offers: RedBlackTreeMapSync<OfferId, Arc<OfferOut>>,
     /// One for each framework at most.
     pub(crate) inverse_offers: BTreeMap<FrameworkId, OfferId>,
     /// What frameworks answered to inverse offers.
@@ -496,14 +496,14 @@ impl State {
     pub(crate) fn offers(&self) -> impl Iterator<Item = (&OfferId, &OfferEntry)> {
         self.offers.iter()
     }
-    pub(crate) fn insert_offer(&mut self, id: OfferId, entry: OfferEntry, proto: v1::Offer) {
-        let proto = Arc::new(proto);
+    pub(crate) fn insert_offer(&mut self, id: OfferId, entry: OfferEntry, out: OfferOut) {
+        let out = Arc::new(out);
         if let Some(framework) = self.framework_mut(&entry.framework) {
-            framework.offers.insert_mut(id.clone(), proto.clone());
+            framework.offers.insert_mut(id.clone(), out.clone());
             framework.offered += &entry.resources;
         }
         if let Some(follower) = self.follower_mut(&entry.follower) {
-            follower.offers.insert_mut(id.clone(), proto);
+            follower.offers.insert_mut(id.clone(), out);
             follower.offered += &entry.resources;
         }
         self.offers.insert(id, entry);

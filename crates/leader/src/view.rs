@@ -90,6 +90,22 @@ pub struct LeaderFacts {
     pub flags: std::collections::BTreeMap<String, String>,
 }
 
+/// An offer that is out.
+#[derive(Debug, Clone)]
+pub struct OfferOut {
+    /// As it was made; its framework may have seen less of it.
+    pub offer: v1::Offer,
+    /// When.
+    pub since: Time,
+}
+
+impl std::ops::Deref for OfferOut {
+    type Target = v1::Offer;
+    fn deref(&self) -> &v1::Offer {
+        &self.offer
+    }
+}
+
 /// One framework.
 #[derive(Debug, Clone)]
 pub struct FrameworkView {
@@ -118,7 +134,7 @@ pub struct FrameworkView {
     /// Oldest first; bounded by `--max_completed_tasks_per_framework`.
     pub completed_tasks: QueueSync<Arc<v1::Task>>,
     /// Offers it holds.
-    pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub offers: RedBlackTreeMapSync<OfferId, Arc<OfferOut>>,
     /// Inverse offers it has not answered.
     pub inverse_offers: RedBlackTreeMapSync<OfferId, Arc<v1::InverseOffer>>,
     /// Executors by follower.
@@ -171,7 +187,7 @@ pub struct FollowerView {
     /// What frameworks answered to inverse offers.
     pub inverse_statuses: RedBlackTreeMapSync<FrameworkId, v1::allocator::InverseOfferStatus>,
     /// Offers out on it.
-    pub offers: RedBlackTreeMapSync<OfferId, Arc<v1::Offer>>,
+    pub offers: RedBlackTreeMapSync<OfferId, Arc<OfferOut>>,
     /// Operations whose end nobody has acknowledged, by the leader's names for them.
     pub operations: RedBlackTreeMapSync<Bytes, Arc<v1::Operation>>,
     /// Resource providers on it, by their ids.

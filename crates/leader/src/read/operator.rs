@@ -183,7 +183,7 @@ pub(crate) fn framework(framework: &FrameworkView) -> response::get_frameworks::
         offers: framework
             .offers
             .values()
-            .map(|offer| (**offer).clone())
+            .map(|out| out.offer.clone())
             .collect(),
         inverse_offers: framework
             .inverse_offers

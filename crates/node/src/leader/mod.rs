@@ -31,6 +31,7 @@ mod gate;
 mod journal;
 mod maintenance;
 mod operator;
+mod questions;
 mod reads;
 mod service;
 mod shares;

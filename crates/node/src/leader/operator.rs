@@ -279,13 +279,17 @@ impl LeaderService {
     }
 }
 
-fn worded(reply: tepui_leader::Reply, content_type: ContentType) -> Response {
+/// A reply as HTTP has it.
+pub(super) fn worded(reply: tepui_leader::Reply, content_type: ContentType) -> Response {
     use tepui_leader::Reply;
     match reply {
         Reply::Accepted => response::accepted(),
         Reply::Ok => response::ok(),
         Reply::Response(body) => media::respond(content_type, &*body),
         Reply::SchedulerResponse(body) => media::respond(content_type, &*body),
+        Reply::Document(document) => response::content(content_type.name(), document),
+        // Whoever asks for one runs it (`questions`).
+        Reply::Examination(_) => response::plain_error(http::StatusCode::INTERNAL_SERVER_ERROR),
         Reply::Error { status, message } => response::text(status, message),
     }
 }

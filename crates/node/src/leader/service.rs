@@ -5,6 +5,7 @@ use super::{
     journal::Shelf,
     maintenance::{self, Machines},
     operator,
+    questions::{self, Desk, Question},
     reads::{self, ViewEndpoint},
     shares,
 };
@@ -45,6 +46,7 @@ enum Endpoint {
     View(ViewEndpoint),
     Form(FormEndpoint),
     Machines(Machines),
+    Question(Question),
     Registry,
 }
 
@@ -61,7 +63,7 @@ impl Endpoint {
             | Self::Form(_)
             | Self::Machines(_) => Access::ReadWrite,
             Self::Scheduler => Access::Api,
-            Self::Metrics | Self::Files(_) | Self::Registry => Access::ReadOnly,
+            Self::Metrics | Self::Files(_) | Self::Registry | Self::Question(_) => Access::ReadOnly,
             Self::View(view) => view.access(),
         }
     }
@@ -104,6 +106,7 @@ pub(super) struct LeaderService {
     pub(super) files: Arc<Files>,
     pub(super) logging: Arc<Logging>,
     pub(super) clock: Clock,
+    pub(super) desk: Desk,
     realms: Realms,
     view: Arc<ArcSwap<View>>,
     routes: Routes<Endpoint>,
@@ -127,12 +130,15 @@ impl LeaderService {
         let routes = ENDPOINTS.into_iter().chain(files_endpoints);
         let machines = maintenance::ENDPOINTS;
         let machines = machines.map(|(path, which)| (path, Endpoint::Machines(which)));
+        let questions = questions::ENDPOINTS.map(|(path, which)| (path, Endpoint::Question(which)));
         let routes = routes.chain(views).chain(forms).chain(machines);
+        let routes = routes.chain(questions);
         Self {
             inbox,
             files,
             logging,
             clock,
+            desk: Desk::default(),
             realms,
             view,
             routes: Routes::new("master", routes),
@@ -305,7 +311,8 @@ impl LeaderService {
                     .chain(files)
                     .chain(reads::ENDPOINTS.iter().map(|(path, _)| *path))
                     .chain(forms::ENDPOINTS.iter().map(|(path, _)| *path))
-                    .chain(maintenance::ENDPOINTS.iter().map(|(path, _)| *path));
+                    .chain(maintenance::ENDPOINTS.iter().map(|(path, _)| *path))
+                    .chain(questions::ENDPOINTS.iter().map(|(path, _)| *path));
                 common::help(&all.collect::<Vec<_>>())
             }
             Endpoint::Files(which) => common::files(&self.files, which, request).await,
@@ -317,6 +324,7 @@ impl LeaderService {
             },
             Endpoint::Form(which) => which.answer(self, request).await,
             Endpoint::Registry => self.show_registry(request).await,
+            Endpoint::Question(which) => which.answer(self, request).await,
             Endpoint::Machines(which) => maintenance::machines(self, which, request).await,
         }
     }
