@@ -2,6 +2,7 @@
 
 use crate::{
     Allocator,
+    alternatives::{ANY, Alternatives, Free},
     options::OfferedResources,
     portion::{Stage, Turn},
     state::Whom,
@@ -24,6 +25,7 @@ impl Allocator {
         self.expire_filters(now);
         self.wake(now);
         if !(self.hungry.is_empty() && self.dirty.is_empty() && !self.has_loosened()) {
+            self.reconsider_budgets();
             if self.totals.settle() {
                 self.refresh_all_orders(rng);
             } else {
@@ -32,6 +34,7 @@ impl Allocator {
             let mut round = Round { now, rng, out };
             self.serve_changes(&mut round);
             self.serve_woken(&mut round);
+            self.settle_budgets();
         }
         self.note_surplus();
     }
@@ -69,14 +72,23 @@ impl Allocator {
     fn take_work(&mut self, hungry: &BTreeSet<u32>) -> Vec<(u32, Whom)> {
         let mut dirty: BTreeMap<u32, Whom> = std::mem::take(&mut self.dirty);
         if hungry.is_empty() {
-            dirty.retain(|slot, _| self.free.contains(slot));
+            dirty.retain(|slot, _| self.free.contains(*slot));
             return dirty.into_iter().collect();
         }
-        let nobody_else = || Whom::Only(Default::default());
-        self.free
-            .iter()
-            .map(|slot| (*slot, dirty.remove(slot).unwrap_or_else(nobody_else)))
-            .collect()
+        let few = hungry.len() <= FEW;
+        let mut wanted = if few { 0 } else { ANY };
+        for client in hungry.iter().filter(|_| few) {
+            wanted |= self.alternatives_of_role(self.clients[*client].role);
+        }
+        let mut from = 0;
+        while let Some(slot) = self.free.next(from, wanted) {
+            from = slot + 1;
+            dirty
+                .entry(slot)
+                .or_insert_with(|| Whom::Only(Default::default()));
+        }
+        dirty.retain(|slot, _| self.free.contains(*slot));
+        dirty.into_iter().collect()
     }
 
     /// Roles that quota held back, and no longer does.
@@ -95,7 +107,14 @@ impl Allocator {
         let mut scope = self.scope_of_roles(&woken);
         let mut in_vain = 0;
         let mut trip = self.round_trip(round.rng);
-        while let Some(slot) = trip.next(&self.free) {
+        let wanted = |allocator: &Self, roles: &[u32]| {
+            let each = roles
+                .iter()
+                .map(|role| allocator.alternatives_of_role(*role));
+            each.fold(0, |a, b| a | b)
+        };
+        let mut alternatives = wanted(self, &woken);
+        while let Some(slot) = trip.next(&self.free, alternatives) {
             let before = round.out.len();
             for stage in [Stage::Guarantees, Stage::FairShares] {
                 self.offer(round, slot, stage, &scope);
@@ -115,6 +134,7 @@ impl Allocator {
                 return;
             }
             scope = self.scope_of_roles(&open);
+            alternatives = wanted(self, &open);
             woken = open;
         }
         for role in woken {
@@ -125,8 +145,8 @@ impl Allocator {
     fn go_through_for_all(&mut self, round: &mut Round<'_>) {
         let mut in_vain = 0;
         let mut trip = self.round_trip(round.rng);
-        while let Some(slot) = trip.next(&self.free) {
-            if self.is_surplus_too_little() {
+        while let Some(slot) = trip.next(&self.free, self.alternatives_of_surplus()) {
+            if self.alternatives_of_surplus() == 0 {
                 self.held_back.note_all();
                 break;
             }
@@ -150,7 +170,7 @@ impl Allocator {
 
     /// Followers with something free, from a random one on.
     fn round_trip(&self, rng: &mut Rng) -> RoundTrip {
-        let last = self.free.last().copied().unwrap_or_default();
+        let last = self.free.last().unwrap_or_default();
         let start = rng.below(u64::from(last) + 1) as u32;
         RoundTrip {
             start,
@@ -161,12 +181,15 @@ impl Allocator {
 
     /// Offers what is free on a follower to whom it concerns.
     fn offer(&mut self, round: &mut Round<'_>, slot: u32, stage: Stage, scope: &Scope) {
-        if !self.free.contains(&slot) || (stage == Stage::Guarantees && self.creditors.is_empty()) {
+        if !self.free.contains(slot) || (stage == Stage::Guarantees && self.creditors.is_empty()) {
             return;
         }
         let mut turn = Turn::new(slot, stage, round.now);
         turn.take_stock(&self.followers[slot]);
-        if stage == Stage::FairShares && turn.plain && self.is_surplus_too_little() {
+        if stage == Stage::FairShares
+            && turn.plain
+            && self.alternatives_of_surplus() & turn.alternatives == 0
+        {
             self.held_back.note_all();
             return;
         }
@@ -189,7 +212,7 @@ impl Allocator {
                 while let Some(taker) = self.next_taker(turn, scope, entry, &place) {
                     place.clone_from(&taker.place);
                     self.give(turn, taker, round);
-                    if !turn.is_anything_free() || !self.free.contains(&turn.slot) {
+                    if !turn.is_anything_free() || !self.free.contains(turn.slot) {
                         return;
                     }
                     if turn.all_reserved && !narrow {
@@ -236,9 +259,11 @@ impl Allocator {
             follower: follower.id.clone(),
             resources: resources.clone().allocated(role),
         });
+        let framework = c.framework;
         let held = follower.held.get(client).cloned().unwrap_or_default();
         turn.offered_shared += &resources.shared();
         self.replace_held(turn.slot, client, held + &resources);
+        self.note_offer(framework, &resources);
         self.choose(client, round.rng);
         turn.take_stock(&self.followers[turn.slot]);
     }
@@ -271,15 +296,17 @@ struct RoundTrip {
 }
 
 impl RoundTrip {
-    fn next(&mut self, free: &BTreeSet<u32>) -> Option<u32> {
+    fn next(&mut self, free: &Free, wanted: Alternatives) -> Option<u32> {
         if !self.wrapped {
-            if let Some(slot) = free.range(self.from..).next() {
+            if let Some(slot) = free.next(self.from, wanted) {
                 self.from = slot + 1;
-                return Some(*slot);
+                return Some(slot);
             }
             (self.wrapped, self.from) = (true, 0);
         }
-        let slot = *free.range(self.from..self.start.max(self.from)).next()?;
+        let slot = free
+            .next(self.from, wanted)
+            .filter(|slot| *slot < self.start)?;
         self.from = slot + 1;
         Some(slot)
     }

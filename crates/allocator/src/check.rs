@@ -2,6 +2,7 @@
 
 use crate::{
     Allocator, ROOT,
+    alternatives::ANY,
     amounts::{Cap, bound_by_limits, charged, less, most},
     state::Role,
 };
@@ -44,7 +45,7 @@ impl Allocator {
                 );
             }
             assert_eq!(
-                self.free.contains(&slot),
+                self.free.contains(slot),
                 follower.is_offered()
                     && follower.has_something()
                     && !self.nothing_allocatable(follower),
@@ -52,6 +53,7 @@ impl Allocator {
                 follower.id
             );
             assert_eq!(follower.headroom, follower.to_headroom());
+            assert_eq!(follower.alternatives, self.alternatives_of(follower));
             for (client, held) in follower.held.iter() {
                 assert!(!held.is_empty(), "nothing is not held");
                 assert!(
@@ -73,6 +75,7 @@ impl Allocator {
             );
             let wants = subscribed
                 && framework.active
+                && !framework.exhausted
                 && !framework.options.suppressed_roles.contains(&role.name);
             assert_eq!(
                 role.clients.is_active(slot),
@@ -189,6 +192,12 @@ impl Allocator {
         let mut cap = Cap::default();
         bound_by_limits(&mut cap, &role.quota.limits, &role.consumed());
         let closed = !cap.is_empty() && role.own_minimums == 0 && self.is_too_tight(&cap);
+        let fits = if cap.is_empty() || role.own_minimums > 0 {
+            ANY
+        } else {
+            self.alternatives_within(&cap)
+        };
+        assert_eq!(role.fits, fits, "{}: fits", role.name);
         assert_eq!(role.closed, closed, "{}: closed", role.name);
     }
 

@@ -49,6 +49,7 @@ impl Allocator {
             overcommitted: false,
             shared: Resources::new(),
             reserved: Default::default(),
+            alternatives: 0,
             headroom: Quantities::new(),
             held,
             filters: Default::default(),

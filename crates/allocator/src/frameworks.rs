@@ -53,6 +53,7 @@ impl Allocator {
             self.remove_client(client);
         }
         self.forget_inverse_of(framework);
+        self.forget_budget(framework);
         Arc::make_mut(&mut self.framework_index).remove(id);
         self.frameworks.remove(framework);
     }
@@ -229,6 +230,8 @@ impl Allocator {
             active: false,
             known: false,
             clients: BTreeMap::new(),
+            offered: Quantities::new(),
+            exhausted: false,
         });
         Arc::make_mut(&mut self.framework_index).insert(id.clone(), slot);
         slot
@@ -272,6 +275,7 @@ impl Allocator {
             if !f.known && f.clients.is_empty() {
                 Arc::make_mut(&mut self.framework_index).remove(&id);
                 self.forget_inverse_of(framework);
+                self.forget_budget(framework);
                 self.frameworks.remove(framework);
             }
         }

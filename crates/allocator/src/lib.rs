@@ -38,7 +38,9 @@
 //! that will be down is in `inverse`. [`Allocator::snapshot`] is a copy that shares all that neither side has changed.
 
 mod allocate;
+mod alternatives;
 mod amounts;
+mod budget;
 mod check;
 pub mod constraints;
 mod filters;
@@ -67,6 +69,7 @@ pub use options::{
 pub use resources::UnknownResources;
 pub use view::{Headroom, RoleView};
 
+use alternatives::Free;
 use rustc_hash::FxHashMap;
 use slots::Slots;
 use sorter::Totals;
@@ -96,7 +99,7 @@ pub struct Allocator {
     /// Hosts whose followers are offered; `None`: all.
     allow_list: Option<BTreeSet<String>>,
     /// Followers that have something to give.
-    free: BTreeSet<u32>,
+    free: Free,
     /// Followers to look at.
     dirty: BTreeMap<u32, Whom>,
     /// Clients for which to look at all free followers.
@@ -116,6 +119,7 @@ pub struct Allocator {
     held_back: wake::HeldBack,
     /// Who is to be asked to leave followers.
     inverse: inverse::Questions,
+    budgets: budget::Budgets,
 }
 
 impl Allocator {
@@ -140,7 +144,7 @@ impl Allocator {
             role_index: BTreeMap::new(),
             weights: BTreeMap::new(),
             allow_list: None,
-            free: BTreeSet::new(),
+            free: Free::default(),
             dirty: BTreeMap::new(),
             hungry: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -151,6 +155,7 @@ impl Allocator {
             loosened: BTreeSet::new(),
             held_back: Default::default(),
             inverse: Default::default(),
+            budgets: Default::default(),
         }
     }
 
@@ -192,6 +197,7 @@ impl Allocator {
             loosened: self.loosened.clone(),
             held_back: self.held_back.clone(),
             inverse: Default::default(),
+            budgets: self.budgets.clone(),
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Options {
     pub role_sorter: SorterKind,
     /// `--framework_sorter`.
     pub framework_sorter: SorterKind,
+    /// `--max_held_offers_share`: a framework whose offers come to this share of the cluster gets no more of them (`budget`).
+    pub held_offers_share: Option<f64>,
     /// `--offer_constraints_re2_max_mem` and `--offer_constraints_re2_max_program_size`, for whoever compiles constraints.
     pub constraint_limits: ConstraintLimits,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             region: None,
             role_sorter: SorterKind::Drf,
             framework_sorter: SorterKind::Drf,
+            held_offers_share: None,
             constraint_limits: ConstraintLimits::default(),
         }
     }

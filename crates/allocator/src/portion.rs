@@ -5,6 +5,7 @@
 
 use crate::{
     Allocator,
+    alternatives::{ANY, Alternatives},
     amounts::is_charged,
     options::FrameworkCapabilities,
     state::{Client, Follower, is_refined},
@@ -48,6 +49,8 @@ pub(crate) struct Turn {
     pub(crate) plain: bool,
     /// There is nothing unreserved.
     pub(crate) all_reserved: bool,
+    /// The minimums that it meets.
+    pub(crate) alternatives: Alternatives,
     portion: Option<Portion>,
     /// Roles that were offered less than there is: by limits, by headroom.
     pub(crate) held_back: SmallVec<[(u32, bool, bool); 4]>,
@@ -65,6 +68,7 @@ impl Turn {
             free: Resources::new(),
             plain: false,
             all_reserved: false,
+            alternatives: ANY,
             portion: None,
             held_back: SmallVec::new(),
             passed: Vec::new(),
@@ -80,6 +84,7 @@ impl Turn {
         let plain = |r: &Resource| r.is_unreserved() && !r.is_revocable() && !r.is_shared();
         self.plain = self.free.iter().all(plain);
         self.all_reserved = self.free.iter().all(|r| !r.is_unreserved());
+        self.alternatives = follower.alternatives;
         self.portion = None;
     }
     pub(crate) fn is_anything_free(&self) -> bool {
@@ -90,6 +95,8 @@ impl Turn {
 /// Why a client gets nothing on a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
+    /// Its framework holds as much in offers as it may.
+    Exhausted,
     /// Its framework cannot use the follower, or the follower not its role.
     Incapable,
     /// Its constraints exclude the follower.
@@ -109,8 +116,14 @@ impl Allocator {
     pub(crate) fn judge(&self, turn: &mut Turn, client: u32) -> Result<Resources, Why> {
         let c = &self.clients[client];
         let follower = &self.followers[turn.slot];
+        if self.options.held_offers_share.is_some() && self.frameworks[c.framework].exhausted {
+            return Err(Why::Exhausted);
+        }
         if self.is_incapable(c, follower) {
             return Err(Why::Incapable);
+        }
+        if self.alternatives_of_role(c.role) & turn.alternatives == 0 {
+            return Err(Why::TooLittle);
         }
         let excluded =
             |constraints: &std::sync::Arc<crate::Constraints>| !constraints.admit(&follower.traits);

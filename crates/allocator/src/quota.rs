@@ -14,6 +14,7 @@
 
 use crate::{
     Allocator, ROOT,
+    alternatives::{ANY, Alternatives},
     amounts::{Cap, bound_by_limits, less, most, swap},
     state::Follower,
 };
@@ -159,22 +160,27 @@ impl Allocator {
     /// Whether the limits of a role leave nothing worth an offer.
     pub(crate) fn update_closed(&mut self, slot: u32) {
         let role = &self.roles[slot];
-        let mut closed = false;
+        let (mut closed, mut fits) = (false, ANY);
         if !role.quota.limits.is_empty() && role.own_minimums == 0 {
             let mut cap = Cap::default();
             bound_by_limits(&mut cap, &role.quota.limits, &role.consumed());
             closed = self.is_too_tight(&cap);
+            fits = self.alternatives_within(&cap);
         }
-        if role.closed == closed {
+        let (was_closed, fitted) = (role.closed, role.fits);
+        if was_closed == closed && fitted == fits {
             return;
         }
         let (name, parent) = (role.name.clone(), role.parent);
-        self.roles[slot].closed = closed;
-        if let Some(parent) = parent {
+        let role = &mut self.roles[slot];
+        (role.closed, role.fits) = (closed, fits);
+        if let Some(parent) = parent
+            && was_closed != closed
+        {
             self.roles[parent].order.set_closed(slot, closed);
         }
-        if !closed {
-            // While it was closed nobody looked, so nobody noted that they were held back.
+        if fits & !fitted != 0 {
+            // While there was no room nobody looked, so nobody noted that they were held back.
             self.wake_subtree(&name);
         }
     }
@@ -237,17 +243,17 @@ impl Allocator {
             .collect()
     }
 
-    /// Whether the surplus is too little for any offer.
-    pub(crate) fn is_surplus_too_little(&self) -> bool {
+    /// The minimums that the surplus leaves room for.
+    pub(crate) fn alternatives_of_surplus(&self) -> Alternatives {
         let root = &self.roles[ROOT];
         if root.required.is_empty() || root.own_minimums > 0 {
-            return false;
+            return ANY;
         }
         let mut cap = Cap::default();
         for (name, surplus) in &self.surplus() {
             cap.bound(name, *surplus);
         }
-        self.is_too_tight(&cap)
+        self.alternatives_within(&cap)
     }
 
     /// Whether nobody in a role can be offered unreserved scalars at present.

@@ -148,14 +148,14 @@ impl Allocator {
     /// Something came free on a follower.
     pub(crate) fn freed(&mut self, slot: u32) {
         self.update_free(slot);
-        if self.free.contains(&slot) {
+        if self.free.contains(slot) {
             self.dirty.insert(slot, Whom::All);
         }
     }
 
     /// A client may now take what it could not on a follower.
     pub(crate) fn look_again(&mut self, slot: u32, client: u32) {
-        if self.free.contains(&slot) {
+        if self.free.contains(slot) {
             self.dirty
                 .entry(slot)
                 .or_insert_with(|| Whom::Only(smallvec![]))
@@ -166,13 +166,11 @@ impl Allocator {
     /// Whether something there may be offered, and what that adds to the headroom.
     pub(crate) fn update_free(&mut self, slot: u32) {
         let follower = &self.followers[slot];
-        let free = follower.is_offered()
-            && follower.has_something()
-            && !self.nothing_allocatable(follower);
-        if free {
-            self.free.insert(slot);
-        } else {
-            self.free.remove(&slot);
+        let new = self.alternatives_of(follower);
+        let old = follower.alternatives;
+        if new != old {
+            self.followers[slot].alternatives = new;
+            self.free.set(slot, old, new);
         }
         self.update_headroom(slot);
     }

@@ -1,6 +1,7 @@
 //! What the allocator knows. Everything refers to everything else by slot index.
 
 use crate::{
+    alternatives::{ANY, Alternatives},
     amounts::charged,
     constraints::{Constraints, Traits},
     inverse::Maintenance,
@@ -26,6 +27,10 @@ pub(crate) struct Framework {
     pub(crate) known: bool,
     /// Its clients by role: those it subscribes to and those it still holds something in.
     pub(crate) clients: BTreeMap<Arc<str>, u32>,
+    /// What it holds in offers; counted only if there is a budget for that.
+    pub(crate) offered: Quantities,
+    /// That is all it may hold.
+    pub(crate) exhausted: bool,
 }
 
 /// A framework in one of its roles: the unit that is offered resources.
@@ -73,6 +78,8 @@ pub(crate) struct Role {
     pub(crate) credits: u32,
     /// Its limits leave too little for any offer of unreserved scalars.
     pub(crate) closed: bool,
+    /// The minimums that its limits leave room for.
+    pub(crate) fits: Alternatives,
     /// Clients here and below with a minimum of their own.
     pub(crate) own_minimums: u32,
     /// Not to be woken before: the last time was in vain.
@@ -100,6 +107,7 @@ impl Role {
             credit: Quantities::new(),
             credits: 0,
             closed: false,
+            fits: ANY,
             own_minimums: 0,
             next_look: Time::from_nanos(0),
         }
@@ -175,6 +183,8 @@ pub(crate) struct Follower {
     pub(crate) shared: Resources,
     /// What of `total` is reserved, by role.
     pub(crate) reserved: SmallVec<[(u32, Quantities); 1]>,
+    /// The minimums that what is free meets.
+    pub(crate) alternatives: Alternatives,
     /// What it adds to the cluster's headroom.
     pub(crate) headroom: Quantities,
     /// What clients hold, without marks of allocation.

@@ -104,6 +104,7 @@ impl Allocator {
         let f = &self.frameworks[framework];
         let name = &self.roles[role].name;
         let active = f.active
+            && !f.exhausted
             && f.options.roles.contains(name)
             && !f.options.suppressed_roles.contains(name);
         if self.roles[role].clients.is_active(client) != active {

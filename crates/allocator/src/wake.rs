@@ -92,7 +92,7 @@ impl Allocator {
             held.woken.extend(roles.map(|(_, role)| *role));
         }
         if self.has_surplus_grown() {
-            if !self.is_surplus_too_little() {
+            if self.alternatives_of_surplus() != 0 {
                 self.held_back.all_woken |= self.held_back.all_by_headroom;
                 let roles = self.held_back.by_headroom.values();
                 self.held_back.woken.extend(roles);

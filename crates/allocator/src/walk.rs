@@ -219,7 +219,8 @@ impl Allocator {
                     || frame.owed
                     || (key.member != frame.role && self.roles[key.member].credits > 0)
             };
-            if scope.has_role(key.member) && is_owed() {
+            let has_room = || self.roles[key.member].fits & turn.alternatives != 0;
+            if scope.has_role(key.member) && has_room() && is_owed() {
                 return Some(key);
             }
         }

@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 use tepui_model::{FrameworkId, Quantities, Resource, Resources, Scalar, Time, resources::Name};
 
-/// What keeps a demand from being offered: on a follower, or (the first five) everywhere.
+/// What keeps a demand from being offered: on a follower, or (the first four) everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The framework is not connected, or its failover is awaited.
@@ -20,6 +20,8 @@ pub enum Kind {
     NotSubscribed,
     /// It suppressed offers in the role.
     Suppressed,
+    /// It holds as much in offers as it may.
+    OverBudget,
     /// A quota's limit leaves too little.
     LimitReached,
     /// What is free is kept for others' guarantees.
@@ -54,10 +56,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Disconnected,
         Self::NotSubscribed,
         Self::Suppressed,
+        Self::OverBudget,
         Self::LimitReached,
         Self::KeptForGuarantees,
         Self::TooSmall,
@@ -81,6 +84,7 @@ impl Kind {
             Self::Disconnected => "disconnected",
             Self::NotSubscribed => "not_subscribed",
             Self::Suppressed => "suppressed",
+            Self::OverBudget => "offers_budget",
             Self::LimitReached => "quota_limit",
             Self::KeptForGuarantees => "quota_headroom",
             Self::TooSmall => "too_small",
@@ -103,7 +107,7 @@ impl Kind {
     pub(super) fn cost(self) -> u32 {
         match self {
             Self::Suppressed | Self::Refused => 1,
-            Self::HeldInOffers => 2,
+            Self::HeldInOffers | Self::OverBudget => 2,
             Self::NotSubscribed | Self::Disconnected => 3,
             Self::Constraints => 4,
             Self::NoGpuCapability | Self::OtherRegion | Self::MissingCapability => 5,

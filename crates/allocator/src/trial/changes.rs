@@ -270,6 +270,8 @@ impl Trial {
         let all = std::mem::take(&mut self.offers);
         let (back, kept): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|offer| meant(offer));
         for offer in back {
+            self.allocator
+                .offer_answered(&offer.framework, &offer.resources);
             self.allocator.recover(
                 &offer.framework,
                 &offer.follower,
@@ -284,6 +286,8 @@ impl Trial {
     /// Gives back all offers, to be dealt out anew.
     pub(super) fn redeal(&mut self) {
         for offer in std::mem::take(&mut self.offers).iter() {
+            self.allocator
+                .offer_answered(&offer.framework, &offer.resources);
             self.allocator.recover(
                 &offer.framework,
                 &offer.follower,

@@ -266,6 +266,9 @@ impl Trial {
         if framework.options.suppressed_roles.contains(role) {
             kinds.push(Kind::Suppressed);
         }
+        if framework.exhausted {
+            kinds.push(Kind::OverBudget);
+        }
         (kinds, framework.clients.get(role).copied())
     }
 

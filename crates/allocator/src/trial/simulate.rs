@@ -194,6 +194,8 @@ impl Trial {
         }
         let back = rest.allocated(&offer.role);
         self.allocator
+            .offer_answered(&offer.framework, &offer.resources);
+        self.allocator
             .recover(&offer.framework, &offer.follower, &back, None, self.now);
         if pieces > 0 {
             *taker.placed.on.entry(offer.follower.clone()).or_default() += pieces;

@@ -140,7 +140,7 @@ impl Trial {
                     framework: profile.framework?.clone(),
                     role: profile.role.clone(),
                 }),
-                Kind::Disconnected | Kind::NotSubscribed | Kind::Suppressed => {}
+                Kind::Disconnected | Kind::NotSubscribed | Kind::Suppressed | Kind::OverBudget => {}
             }
         }
         Some(changes)
@@ -299,6 +299,10 @@ fn own_changes(profile: &Profile<'_>, own: &[Kind]) -> Vec<Change> {
             Kind::Suppressed => Some(Change::Revive {
                 framework: framework.clone(),
                 role: role.clone(),
+            }),
+            Kind::OverBudget => Some(Change::ReturnOffers {
+                framework: framework.clone(),
+                follower: None,
             }),
             _ => None,
         })
