@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod churn;
 pub mod commands;
 pub mod emulator;
 pub mod hostility;
@@ -15,6 +16,8 @@ pub mod machines;
 pub mod network;
 pub mod processes;
 pub mod programs;
+pub mod quota;
+pub mod random;
 pub mod scheduler;
 pub mod shape;
 pub mod template;

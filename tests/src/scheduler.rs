@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -212,6 +212,23 @@ impl Framework {
                 .is_some_and(|offers| !offers.is_empty())
         });
         offers["offers"][0].clone()
+    }
+
+    /// Sends all events from now on, each with `tag`, to a queue that several frameworks share. Nothing is to be waited for here
+    /// any more.
+    pub fn forward<T: Copy + Send + 'static>(&mut self, tag: T, to: Sender<(T, Value)>) {
+        let (_, none) = channel();
+        let events = std::mem::replace(&mut self.events, none);
+        for event in std::mem::take(&mut self.unread) {
+            to.send((tag, event)).ok();
+        }
+        std::thread::spawn(move || {
+            while let Ok(event) = events.recv() {
+                if to.send((tag, event)).is_err() {
+                    break;
+                }
+            }
+        });
     }
 
     /// Offers that have been rescinded or used are of no more interest.

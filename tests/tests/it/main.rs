@@ -21,6 +21,7 @@ mod maintenance;
 mod many;
 mod recordings;
 mod replay;
+mod resources;
 mod takeover;
 mod tls;
 mod wire;

@@ -7,6 +7,7 @@
 //! * `measure failover`: thousands of emulated followers with tasks lose their leader and come back to the next.
 //! * `measure restarts`: a follower is killed and started again, round after round, under load; no task is lost or told of twice.
 //! * `measure hostile`: floods and held connections, and whether others notice.
+//! * `measure quota`: random launches in a tree of roles with limits; no limit is ever passed.
 //! * `measure torture`: leaders, followers, ZooKeeper servers and a framework die round after round; no task is lost.
 //!
 //! A second argument changes how many tasks, followers or rounds. Exits with a failure when a task is lost, never because
@@ -21,6 +22,7 @@ mod leader;
 mod load;
 mod memory;
 mod processes;
+mod quota;
 mod restarts;
 mod throughput;
 mod torture;
@@ -28,7 +30,7 @@ mod torture;
 use load::Failure;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: measure latency|memory|throughput [TASKS] | followers|failover|hostile [FOLLOWERS] | torture|restarts [ROUNDS]";
+const USAGE: &str = "usage: measure latency|memory|throughput|quota [TASKS] | followers|failover|hostile [FOLLOWERS] | torture|restarts [ROUNDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Some("failover") => failover::measure(tasks.unwrap_or(20_000)),
         Some("restarts") => runtime.block_on(restarts::measure(tasks.unwrap_or(100))),
         Some("hostile") => hostile::measure(tasks.unwrap_or(2_000)),
+        Some("quota") => quota::measure(tasks.unwrap_or(10_000)),
         Some("torture") => torture::measure(tasks.unwrap_or(54)),
         _ => return wrong_usage(),
     };
