@@ -122,7 +122,9 @@ impl Allocator {
         if self.is_incapable(c, follower) {
             return Err(Why::Incapable);
         }
-        if self.alternatives_of_role(c.role) & turn.alternatives == 0 {
+        // Where more counts than unreserved scalars, limits that are reached exclude nobody.
+        let told_apart = turn.alternatives != ANY;
+        if told_apart && self.alternatives_of_role(c.role) & turn.alternatives == 0 {
             return Err(Why::TooLittle);
         }
         let excluded =

@@ -88,11 +88,11 @@ fn not_matches(regex: &str) -> predicate::Predicate {
     })
 }
 
-fn compiled(text: &str) -> Arc<Constraints> {
+pub(crate) fn compiled(text: &str) -> Arc<Constraints> {
     Arc::new(Constraints::new(&constraints(text), &ConstraintLimits::default()).expect(text))
 }
 
-fn traits(
+pub(crate) fn traits(
     hostname: &str,
     attributes: &str,
     region: Option<&str>,

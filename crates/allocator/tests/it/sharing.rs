@@ -1,7 +1,7 @@
 //! Fair shares: dominant resource fairness over roles, then frameworks.
 
 use crate::support::*;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// How many of `followers` equal followers each framework ends up with.
 fn split(cluster: &mut Cluster, followers: usize) -> BTreeMap<String, usize> {
@@ -37,18 +37,6 @@ fn roles_share_alike_however_many_frameworks_they_have() {
         split(&mut cluster, 40),
         BTreeMap::from([("a".into(), 20), ("b".into(), 10), ("c".into(), 10)])
     );
-}
-
-#[test]
-fn weights_scale_the_shares_of_roles() {
-    let mut cluster = Cluster::new();
-    cluster.allocator.update_weight(&Arc::from("two"), 3.0);
-    cluster.framework("a", &["one"]);
-    cluster.framework("b", &["two"]);
-    let counts = split(&mut cluster, 40);
-    assert!((9..=11).contains(&counts["a"]), "{counts:?}");
-    let weights: Vec<f64> = cluster.allocator.roles().map(|r| r.weight).collect();
-    assert_eq!(weights, [1.0, 3.0]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tepui_allocator::{Allocator, FollowerInfo, FrameworkOptions, OfferedResources, Options};
 use tepui_model::{FollowerId, FrameworkId, Resources, Rng, Time, resources};
+use tepui_protocol::v1::resource::{ReservationInfo, reservation_info::Type};
 
 pub(crate) struct Cluster {
     pub(crate) allocator: Allocator,
@@ -33,6 +34,15 @@ pub(crate) fn subscribed(names: &[&str]) -> FrameworkOptions {
     }
 }
 
+/// A dynamic reservation for a role.
+pub(crate) fn dynamic(role: &str) -> ReservationInfo {
+    ReservationInfo {
+        r#type: Some(Type::Dynamic as i32),
+        role: Some(role.into()),
+        ..Default::default()
+    }
+}
+
 /// A follower that has this.
 pub(crate) fn of(total: &str) -> FollowerInfo {
     FollowerInfo {
@@ -59,6 +69,10 @@ impl Cluster {
     }
     pub(crate) fn follower(&mut self, id: &str, total: &str) {
         self.follower_with(id, bag(total));
+    }
+    pub(crate) fn add_unchecked(&mut self, id: &str, total: &str) {
+        self.allocator
+            .add_follower(&follower_id(id), of(total), &[]);
     }
     pub(crate) fn follower_with(&mut self, id: &str, total: Resources) {
         let info = FollowerInfo {
@@ -157,4 +171,11 @@ impl Cluster {
     pub(crate) fn pass(&mut self, seconds: f64) {
         self.now = self.now + Duration::from_secs_f64(seconds);
     }
+}
+
+/// So many cases of a property, unless `PROPTEST_CASES` says otherwise.
+pub(crate) fn cases(usual: u32) -> proptest::prelude::ProptestConfig {
+    let told = std::env::var("PROPTEST_CASES").ok();
+    let told = told.and_then(|text| text.parse().ok());
+    proptest::prelude::ProptestConfig::with_cases(told.unwrap_or(usual))
 }
