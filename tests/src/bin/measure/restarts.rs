@@ -64,7 +64,9 @@ impl Told {
             None => {
                 if status.state() != TaskState::TaskFinished {
                     let (state, reason) = (status.state().as_str_name(), status.reason());
-                    let why = format!("{state} {} {}", reason.as_str_name(), status.message());
+                    // What comes after it differs from one to the next.
+                    let kind = status.message().split(':').next().unwrap_or_default();
+                    let why = format!("{state} {} {kind}", reason.as_str_name());
                     *self.reasons.entry(why).or_default() += 1;
                 }
                 self.ends.insert(task, (status.state(), uuid));
