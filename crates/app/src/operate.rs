@@ -1,6 +1,6 @@
 //! The operator's commands that change what followers and machines are used for: `drain`,
 //! `deactivate`, `reactivate`, `maintenance`; and who gets what: `roles`, `quota`, `weights`, `reserve`,
-//! `unreserve`, `volume`.
+//! `unreserve`, `volume`; why somebody gets nothing, and what if: `explain`, `simulate`.
 //!
 //! They speak the v1 operator API. Followers are named as people see them: by id, by the end of an id,
 //! or by host name; what a name stands for is asked of the leader first.
@@ -8,6 +8,7 @@
 mod machines;
 mod moments;
 mod named;
+mod questions;
 mod resources;
 mod shares;
 
@@ -82,6 +83,18 @@ pub(crate) enum OperateError {
         follower: String,
         many: &'static str,
     },
+    #[error("'{name}' is several frameworks ({ids}): name one by its id")]
+    SeveralFrameworks { name: String, ids: String },
+    #[error("'{text}' is not {form}")]
+    Form { text: String, form: &'static str },
+    #[error("nothing to simulate: say what changes, or what is wanted (`tepui simulate --help`)")]
+    NothingToSimulate,
+    #[error("name a framework, or a --role")]
+    NobodyToExplain,
+    #[error("{0} does not answer such questions: it is no Tepui leader")]
+    NotTepui(String),
+    #[error("the leader's answer is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
     #[error("follower {0} went away before it was drained; it goes on when it comes back")]
     WentAway(String),
 }
@@ -99,6 +112,9 @@ impl OperateError {
                 | Self::Amounts(_)
                 | Self::Weight(_)
                 | Self::Resources { .. }
+                | Self::Form { .. }
+                | Self::NothingToSimulate
+                | Self::NobodyToExplain
         )
     }
 }
@@ -152,7 +168,8 @@ pub(crate) fn commands() -> Vec<Command> {
     let followers = [drain, deactivate, reactivate, machines::command()];
     let shares = shares::commands().into_iter();
     let all = followers.into_iter().chain(shares);
-    all.chain(resources::commands()).collect()
+    let all = all.chain(resources::commands());
+    all.chain(questions::commands()).collect()
 }
 
 /// Whether a command is one of these.
@@ -173,6 +190,8 @@ pub(crate) async fn run(
         "reserve" | "unreserve" | "volume" => {
             return resources::run(operator, name, of, principal).await;
         }
+        "explain" => return questions::explain(operator, of).await,
+        "simulate" => return questions::simulate(operator, of).await,
         _ => {}
     }
     let known = Followers::ask(operator).await?;

@@ -178,10 +178,36 @@ impl Http {
         message: &T,
     ) -> Result<(String, Response<Incoming>), Error> {
         let body = self.codec.encode(message);
+        let media_type = self.codec.media_type();
+        self.post_body(address, path, stream_id, media_type, body)
+            .await
+    }
+
+    /// Body of the answer to a JSON document that is posted to a plain endpoint.
+    pub(crate) async fn post_json(
+        &self,
+        address: &str,
+        path: &str,
+        document: String,
+    ) -> Result<Bytes, Error> {
+        let json = Codec::Json.media_type();
+        let sent = self.post_body(address, path, None, json, document.into());
+        let (address, response) = sent.await?;
+        expect_success(&address, response).await
+    }
+
+    async fn post_body(
+        &self,
+        address: &str,
+        path: &str,
+        stream_id: Option<&str>,
+        media_type: &'static str,
+        body: Bytes,
+    ) -> Result<(String, Response<Incoming>), Error> {
         let mut address = address.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.request(Method::POST, &address, path, body.clone())?;
-            let media_type = HeaderValue::from_static(self.codec.media_type());
+            let media_type = HeaderValue::from_static(media_type);
             request
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, media_type.clone());

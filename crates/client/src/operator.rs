@@ -75,6 +75,15 @@ impl Operator {
         self.http.fetch(&address, path).await
     }
 
+    /// Posts a JSON document to a plain endpoint of the leader, such as `/tepui/explain`; the body of the answer.
+    ///
+    /// # Errors
+    /// [`Error::Status`] for anything but 2xx.
+    pub async fn post_json(&self, path: &str, document: String) -> Result<bytes::Bytes, Error> {
+        let address = self.target.resolve().await?;
+        self.http.post_json(&address, path, document).await
+    }
+
     /// Body of a plain endpoint of the process at `address`.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub struct Config {
     pub allocator_recovery_timeout: Duration,
     /// `--offer_timeout`: offers older than this are rescinded.
     pub offer_timeout: Option<Duration>,
+    /// `--held_offers_alarm`: a framework that has held an offer for so long is named in the log.
+    pub held_offers_alarm: Option<Duration>,
     /// `--max_completed_frameworks`
     pub max_completed_frameworks: usize,
     /// `--max_completed_tasks_per_framework`
@@ -90,6 +92,7 @@ impl Default for Config {
             allocator_recovery_factor: 0.8,
             allocator_recovery_timeout: Duration::from_secs(600),
             offer_timeout: None,
+            held_offers_alarm: Some(Duration::from_secs(600)),
             max_completed_frameworks: 50,
             max_completed_tasks_per_framework: 1000,
             max_unreachable_tasks_per_framework: 1000,

@@ -149,6 +149,7 @@ impl Leader {
         self.deactivate_framework(id);
         self.timers.cancel(&Timer::Heartbeat(id.clone()));
         self.timers.cancel(&Timer::Failover(id.clone()));
+        self.timers.cancel(&Timer::HeldOffers(id.clone()));
 
         // Every follower: one may run executors of it without a task the leader knows of.
         let followers: Vec<_> = self

@@ -8,6 +8,7 @@
 //! | `SUBSCRIBE`, failover, `UPDATE_FRAMEWORK` | `subscribe` |
 //! | v0 drivers: the same in messages | `driver` |
 //! | the other scheduler calls | `calls`, then `accept` + `operation/*`, `messages`, `reconcile`, `offers` |
+//! | frameworks that hold offers for long | `hoarding` |
 //! | a framework goes, comes back too late, is torn down | `frameworks` |
 //! | drivers that say too much | `limits` |
 //! | who is who: CRAM-MD5 exchanges | `authentication` |
@@ -33,6 +34,7 @@ mod driver;
 mod feedback;
 mod followers;
 mod frameworks;
+mod hoarding;
 mod inverse;
 pub mod io;
 pub mod limits;
@@ -264,6 +266,7 @@ impl Leader {
                 Timer::AllocatorRecovery => self.resume_offers(),
                 Timer::Failover(framework) => self.failover_timeout(&framework),
                 Timer::Offer(offer) => self.rescind_offer(&offer),
+                Timer::HeldOffers(framework) => self.held_offers_due(&framework),
                 Timer::InverseOffer(offer) => self.rescind_inverse_offer(&offer),
                 Timer::Heartbeat(framework) => self.heartbeat(&framework),
                 Timer::Permit(queue) => self.permit(queue),

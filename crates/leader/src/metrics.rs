@@ -233,6 +233,7 @@ pub const COUNTERS: &[&str] = &[
     "master/valid_status_update_acknowledgements",
     "master/valid_status_updates",
     "tepui/explanations",
+    "tepui/offers/alarms",
     "tepui/simulations",
 ];
 
@@ -416,7 +417,7 @@ fn gauges(framework: &FrameworkView, tasks: &TasksByState) -> Vec<(String, f64)>
 }
 
 /// As the reference writes names into paths (`process::http::encode`).
-fn encode(name: &str) -> String {
+pub(crate) fn encode(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte <= b' ' || byte > b'~' || br##"$&+,/:;=?@"<>#%{}|\^~[]`"##.contains(&byte) {

@@ -53,6 +53,7 @@ impl Leader {
         {
             let Some(offer) = self.make_offer(&framework, &role, &follower, &resources) else {
                 // The allocator was ahead of the tables; give it back.
+                self.allocator.offer_answered(&framework, &resources);
                 self.allocator
                     .recover(&framework, &follower, &resources, None, self.now);
                 continue;
@@ -66,6 +67,7 @@ impl Leader {
             };
             event.set_type(event::Type::Offers);
             self.event(&framework, event);
+            self.watch_offers_of(&framework);
         }
         // Who holds nothing but an offer there is asked as well.
         self.make_inverse_offers();
@@ -136,7 +138,10 @@ impl Leader {
     /// Takes an offer out of the tables; its resources stay with its framework until given back.
     pub(crate) fn take_offer(&mut self, id: &OfferId) -> Option<OfferEntry> {
         self.timers.cancel(&Timer::Offer(id.clone()));
-        self.state.remove_offer(id)
+        let offer = self.state.remove_offer(id)?;
+        self.allocator
+            .offer_answered(&offer.framework, &offer.resources);
+        Some(offer)
     }
 
     /// Takes an offer back and says so.

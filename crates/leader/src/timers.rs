@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Failover(FrameworkId),
     /// An offer was held for too long.
     Offer(OfferId),
+    /// A framework has held offers for a while.
+    HeldOffers(FrameworkId),
     /// An inverse offer was left unanswered for too long.
     InverseOffer(OfferId),
     /// A framework's stream needs a heartbeat.

@@ -279,7 +279,9 @@ impl Trial {
         };
         if !own.is_empty() {
             add(&mut reach, &own);
-            look.holds = reach.contains_quantities(demand);
+            let mut held = Resources::new();
+            own.iter().for_each(|offer| held += plain(&offer.resources));
+            look.holds = held.contains_quantities(demand);
         }
         if !reach.contains_quantities(demand) {
             let without = reach.quantities();

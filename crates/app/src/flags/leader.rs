@@ -33,6 +33,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "filter_gpu_resources": switch = "true", Works, "offer GPU machines only to frameworks that want GPUs";
     "firewall_rules": value, Refused("authorization"), "endpoints to switch off";
     "framework_sorter": value = "drf", Works, "order of frameworks within a role: drf (least dominant share first) or random";
+    "held_offers_alarm": value = "10mins", Works, "a framework that has held an offer for so long is named in the log; 0secs: nobody is (not in Mesos)";
     "help": switch = "false", Works, "print the flags and exit";
     "hooks": value, Later("modules"), "hook modules";
     "hostname": value, Works, "name that others are told";
@@ -51,6 +52,7 @@ pub(crate) const FLAGS: &[Flag] = flag_table! {
     "max_agent_ping_timeouts" | "max_slave_ping_timeouts": value = "5", Works, "pings a follower may miss before it counts as unreachable";
     "max_completed_frameworks": value = "50", Works, "completed frameworks remembered";
     "max_completed_tasks_per_framework": value = "1000", Works, "completed tasks remembered per framework";
+    "max_held_offers_share": value, Works, "most of the cluster, from 0 to 1, that a framework may hold in offers before it is made more (not in Mesos)";
     "max_operator_event_stream_subscribers": value = "1000", Works, "operator event streams at once";
     "max_unreachable_tasks_per_framework": value = "1000", Works, "unreachable tasks remembered per framework";
     "memory_profiling": switch = "false", NoEffect("use a system profiler"), "serve memory profiles";

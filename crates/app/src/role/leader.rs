@@ -102,6 +102,10 @@ fn config(settings: &Settings) -> Result<tepui_leader::Config, FlagError> {
         config.reregister_timeout = value;
     }
     config.offer_timeout = duration("offer_timeout")?;
+    if let Some(value) = duration("held_offers_alarm")? {
+        config.held_offers_alarm = Some(value).filter(|patience| !patience.is_zero());
+    }
+    config.allocator.held_offers_share = settings.parsed("max_held_offers_share", share)?;
     if let Some(value) = count("max_completed_frameworks")? {
         config.max_completed_frameworks = value;
     }
@@ -159,6 +163,13 @@ fn fair_sharing(settings: &Settings, config: &mut tepui_leader::Config) -> Resul
         limits.max_program_size = value;
     }
     Ok(())
+}
+
+/// Above 0, up to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share: Option<f64> = text.trim().parse().ok();
+    let share = share.filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| format!("'{text}' is not a share above 0 and up to 1"))
 }
 
 fn roles(text: &str) -> Result<std::collections::BTreeSet<String>, tepui_model::roles::RoleError> {

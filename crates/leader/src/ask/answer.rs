@@ -235,7 +235,7 @@ fn notes(names: &Names<'_>, holds_offers: bool) -> Vec<String> {
     {
         let (who, age) = (names.framework_text(id), names.view.at.since(since));
         notes.push(format!(
-            "the oldest offer is held by {who} since {}",
+            "{who} holds the oldest offer, for {}",
             lasting(age)
         ));
     }

@@ -215,7 +215,7 @@ impl CauseDocument {
             };
             let name = names.framework_text(id);
             if texts.len() < 3 {
-                texts.push(format!("{name} since {}", lasting(held.oldest)));
+                texts.push(format!("{name} for {}", lasting(held.oldest)));
             }
             self.holders.push(Holder {
                 framework: names.framework(id),
@@ -309,6 +309,15 @@ fn everywhere_text(names: &Names<'_>, answer: &Answer, kind: Kind) -> String {
             }
         }
         Kind::Suppressed => format!("the framework has suppressed offers in role '{role}'"),
+        Kind::OverBudget => match framework.and_then(|id| names.held(id, |_| true)) {
+            Some(held) => format!(
+                "the framework holds as much in offers as it may (--max_held_offers_share): {} offers of {}, the oldest for {}",
+                held.offers,
+                held.resources,
+                lasting(held.oldest)
+            ),
+            None => "the framework holds as much in offers as it may".to_owned(),
+        },
         other => other.name().replace('_', " "),
     }
 }

@@ -17,13 +17,13 @@ pub use fields::AskError;
 pub use question::Explain;
 
 use crate::{Input, Leader, Reply, View};
-use names::Names;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use names::{Names, lasting};
+use std::{collections::BTreeSet, sync::Arc};
 use tepui_allocator::{
     Allocator, OfferedResources,
     trial::{self, ChangeError, QuestionError, Simulation, Trial},
 };
-use tepui_model::{FollowerId, FrameworkId, Resources, Rng, units::format_duration};
+use tepui_model::{FollowerId, FrameworkId, Resources, Rng};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,9 +161,9 @@ impl Examination {
         let text = match completed.find(|framework| framework.id == *id) {
             Some(framework) => {
                 let ago = framework.unregistered.unwrap_or(self.view.at);
-                let ago = format_duration(whole(self.view.at.since(ago)));
+                let ago = lasting(self.view.at.since(ago));
                 let name = &framework.info.name;
-                format!("Framework {id} ({name}) is completed, since {ago}: it is offered nothing")
+                format!("Framework {id} ({name}) is completed, for {ago}: it is offered nothing")
             }
             None => format!("There is no framework {id}"),
         };
@@ -175,8 +175,8 @@ impl Examination {
             return Ok(());
         }
         let text = if let Some(since) = self.view.unreachable_followers.get(id) {
-            let ago = format_duration(whole(self.view.at.since(*since)));
-            format!("Follower {id} is unreachable, since {ago}")
+            let ago = lasting(self.view.at.since(*since));
+            format!("Follower {id} is unreachable, for {ago}")
         } else if self.view.recovered_followers.contains_key(id) {
             format!("Follower {id} has not come back since the last election")
         } else {
@@ -184,11 +184,6 @@ impl Examination {
         };
         Err((404, text))
     }
-}
-
-/// People do not count milliseconds.
-fn whole(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs())
 }
 
 /// In the order of the first, without the others.

@@ -1,6 +1,5 @@
 //! Names beside ids, states in words, and what is known of offers that are out.
 
-use super::whole;
 use crate::view::{FollowerView, OfferOut, View};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
@@ -208,6 +207,7 @@ pub(super) fn role_of(out: &OfferOut) -> &str {
 pub(super) fn lasting(duration: Duration) -> String {
     match duration.as_secs() {
         0 => "less than a second".to_owned(),
-        _ => format_duration(whole(duration)),
+        // People do not count milliseconds.
+        seconds => format_duration(Duration::from_secs(seconds)),
     }
 }

@@ -3,7 +3,7 @@
 //! Gauges cost a walk over the view, paid by the one who asks and never by the core.
 
 use crate::{
-    metrics::{TasksByState, of_frameworks},
+    metrics::{TasksByState, encode, of_frameworks},
     view::{FollowerView, View},
 };
 use std::collections::BTreeMap;
@@ -47,10 +47,11 @@ pub fn metrics(view: &View, now_seconds: f64) -> BTreeMap<String, f64> {
     frameworks(view, &tasks, &mut set);
     followers(view, &mut set);
     maintenance(view, &mut set);
+    let by_framework = is_per_framework(view);
+    held_offers(view, now_seconds, by_framework, &mut set);
     resources(view, &mut set);
     super::quota::metrics(view, &mut all);
-    let flag = view.leader.flags.get("publish_per_framework_metrics");
-    if flag.is_none_or(|flag| flag != "false") {
+    if by_framework {
         all.extend(of_frameworks(view, &tasks));
     }
     all
@@ -107,6 +108,35 @@ fn followers(view: &View, set: &mut impl FnMut(String, f64)) {
         "master/slaves_unreachable".into(),
         view.unreachable_followers.size() as f64,
     );
+}
+
+fn is_per_framework(view: &View) -> bool {
+    let flag = view.leader.flags.get("publish_per_framework_metrics");
+    flag.is_none_or(|flag| flag != "false")
+}
+
+/// Who holds offers, and for how long. The names are ours.
+fn held_offers(
+    view: &View,
+    now_seconds: f64,
+    by_framework: bool,
+    set: &mut impl FnMut(String, f64),
+) {
+    let mut longest: f64 = 0.0;
+    for framework in view.frameworks.values() {
+        let Some(since) = framework.offers.values().map(|out| out.since).min() else {
+            continue;
+        };
+        let seconds = (now_seconds - since.seconds()).max(0.0);
+        longest = longest.max(seconds);
+        if by_framework {
+            let name = encode(&framework.info.name);
+            let prefix = format!("tepui/offers/frameworks/{name}/{}", framework.id);
+            set(format!("{prefix}/held"), framework.offers.size() as f64);
+            set(format!("{prefix}/held_seconds"), seconds);
+        }
+    }
+    set("tepui/offers/held_seconds_max".into(), longest);
 }
 
 /// Followers and machines that are to be left alone. The names are ours: the reference counts none.

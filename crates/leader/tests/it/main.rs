@@ -1,6 +1,7 @@
 //! The leader from outside: inputs in, every effect asserted, then nothing left.
 
 mod arrivals;
+mod ask;
 mod authentication;
 mod calls;
 mod compatibility;
