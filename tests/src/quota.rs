@@ -29,13 +29,13 @@ const LIMITS: [(&str, Amount); 3] = [
         "a",
         Amount {
             cpus: 100_000,
-            mem: 6_000,
+            mem: 5_300,
         },
     ),
     (
         "a/b",
         Amount {
-            cpus: 40_000,
+            cpus: 20_000,
             mem: 100_000,
         },
     ),
@@ -100,7 +100,12 @@ fn within(role: &str, above: &str) -> bool {
 /// # Panics
 /// When a role holds more than its limit.
 pub fn random_launches(launches: usize, seed: u64) -> Figures {
-    let cluster = Cluster::builder().only(Part::Leader).start();
+    let cluster = Cluster::builder()
+        .only(Part::Leader)
+        // What is not taken of an offer is back soon, and what has no room for a task is not offered.
+        .leader_flag("allocation_interval", "5ms")
+        .leader_flag("min_allocatable_resources", "cpus:0.05;mem:1")
+        .start();
     set_limits(cluster.leader);
     let emulator = Emulator::start(cluster.leader, FOLLOWERS, &[RESOURCES]);
     emulator.all_registered(PATIENCE);

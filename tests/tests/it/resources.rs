@@ -285,13 +285,13 @@ fn what_an_operator_reserves_is_offered_to_its_role_and_those_below_it_only() {
 }
 
 /// Followers of the shares, and what each has: no more memory than their tasks use, so that no offer is left without processors.
-const SHARED: usize = 300;
-const SHARED_CPUS: u64 = 4_000;
-const SHARED_MEM: u64 = 64;
+const SHARED: usize = 250;
+const SHARED_CPUS: u64 = 3_000;
+const SHARED_MEM: u64 = 48;
 
 #[test]
 fn two_frameworks_with_weights_2_to_1_end_within_2_percent_of_their_shares_under_churn() {
-    const ROUNDS: usize = 20;
+    const ROUNDS: usize = 12;
     let cluster = Cluster::builder().only(Part::Leader).start();
     let weights = json!([{"role": "two", "weight": 2.0}, {"role": "one", "weight": 1.0}]);
     let mut request = Request::post_json("/weights", &weights);
