@@ -9,6 +9,7 @@ use crate::{
     amounts::is_charged,
     options::FrameworkCapabilities,
     state::{Client, Follower, is_refined},
+    walk::FEW,
 };
 use smallvec::SmallVec;
 use tepui_model::{Resource, Resources, Time};
@@ -86,6 +87,19 @@ impl Turn {
         self.all_reserved = self.free.iter().all(|r| !r.is_unreserved());
         self.alternatives = follower.alternatives;
         self.portion = None;
+    }
+    /// The roles that what is free is reserved for, unless they are many.
+    pub(crate) fn few_owners(&self) -> Option<SmallVec<[&str; 4]>> {
+        let mut owners: SmallVec<[&str; 4]> = SmallVec::new();
+        for owner in self.free.iter().filter_map(|r| r.reservation_role()) {
+            if !owners.contains(&owner) {
+                if owners.len() == FEW {
+                    return None;
+                }
+                owners.push(owner);
+            }
+        }
+        Some(owners)
     }
     pub(crate) fn is_anything_free(&self) -> bool {
         !self.free.is_empty()

@@ -174,10 +174,8 @@ impl Allocator {
         let (name, parent) = (role.name.clone(), role.parent);
         let role = &mut self.roles[slot];
         (role.closed, role.fits) = (closed, fits);
-        if let Some(parent) = parent
-            && was_closed != closed
-        {
-            self.roles[parent].order.set_closed(slot, closed);
+        if let Some(parent) = parent {
+            self.roles[parent].order.set_group(slot, fits);
         }
         if fits & !fitted != 0 {
             // While there was no room nobody looked, so nobody noted that they were held back.
@@ -258,9 +256,13 @@ impl Allocator {
 
     /// Whether nobody in a role can be offered unreserved scalars at present.
     pub(crate) fn is_shut(&self, role: u32) -> bool {
-        self.roles[role].own_minimums == 0
-            && (self.path(role).any(|(_, above)| above.closed)
-                || self.is_too_tight(&self.bounds(role).0))
+        self.is_at_limits(role)
+            || (self.roles[role].own_minimums == 0 && self.is_too_tight(&self.bounds(role).0))
+    }
+
+    /// Whether that is because of limits.
+    pub(crate) fn is_at_limits(&self, role: u32) -> bool {
+        self.roles[role].own_minimums == 0 && self.path(role).any(|(_, above)| above.closed)
     }
 
     /// What a follower adds to the cluster's headroom has changed.

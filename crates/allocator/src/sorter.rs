@@ -12,7 +12,11 @@
 //!
 //! The order is kept, not computed: changes are noted, and cost one re-insertion each at the next look.
 
-use crate::options::SorterKind;
+use crate::{
+    alternatives::{ANY, Alternatives},
+    options::SorterKind,
+};
+use smallvec::{SmallVec, smallvec};
 use std::{
     collections::{BTreeMap, BTreeSet, btree_set},
     iter::Peekable,
@@ -118,18 +122,18 @@ struct Member {
     allocation: Quantities,
     weight: f64,
     active: bool,
-    closed: bool,
+    group: Alternatives,
     stale: bool,
 }
 
-/// Members in order. Inactive ones keep their allocation but are not in the order; closed ones are in an order of their
-/// own, since most walks have nothing for them.
+/// Members in order. Inactive ones keep their allocation but are not in the order. Those with room for other minimums are in
+/// orders of their own, since most walks have nothing for some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sorter {
     kind: SorterKind,
     members: BTreeMap<u32, Member>,
-    open: BTreeSet<Key>,
-    closed: BTreeSet<Key>,
+    /// By the minimums that the members have room for; at least that of [`ANY`].
+    groups: SmallVec<[(Alternatives, BTreeSet<Key>); 1]>,
     /// Members whose keys are not what they should be.
     stale: Vec<u32>,
     generation: u64,
@@ -142,8 +146,7 @@ impl Sorter {
         Self {
             kind,
             members: BTreeMap::new(),
-            open: BTreeSet::new(),
-            closed: BTreeSet::new(),
+            groups: smallvec![(ANY, BTreeSet::new())],
             stale: Vec::new(),
             generation: 0,
             clock: 0.0,
@@ -162,15 +165,14 @@ impl Sorter {
             allocation: Quantities::new(),
             weight,
             active: false,
-            closed: false,
+            group: ANY,
             stale: false,
         };
         self.members.insert(member, entry);
     }
     pub(crate) fn remove(&mut self, member: u32) {
         if let Some(gone) = self.members.remove(&member) {
-            self.open.remove(&gone.key);
-            self.closed.remove(&gone.key);
+            self.group(gone.group).remove(&gone.key);
         }
     }
     pub(crate) fn is_random(&self) -> bool {
@@ -183,10 +185,10 @@ impl Sorter {
         self.members.keys().copied()
     }
     pub(crate) fn has_active(&self) -> bool {
-        !self.open.is_empty() || !self.closed.is_empty()
+        self.groups.iter().any(|(_, keys)| !keys.is_empty())
     }
     pub(crate) fn active_members(&self) -> impl Iterator<Item = u32> {
-        self.after(None, true).map(|key| key.member)
+        self.after(None, ANY).map(|key| key.member)
     }
     pub(crate) fn is_active(&self, member: u32) -> bool {
         self.members.get(&member).is_some_and(|m| m.active)
@@ -199,9 +201,12 @@ impl Sorter {
             }
         }
     }
-    /// Whether a walk that has nothing but unreserved scalars may leave the member out.
-    pub(crate) fn set_closed(&mut self, member: u32, closed: bool) {
-        self.relocate(member, |m| m.closed = closed);
+    /// The minimums that the member has room for.
+    pub(crate) fn set_group(&mut self, member: u32, group: Alternatives) {
+        let is_in = |m: &Member| m.group == group;
+        if !self.members.get(&member).is_some_and(is_in) {
+            self.relocate(member, |m| m.group = group);
+        }
     }
     pub(crate) fn set_weight(&mut self, member: u32, weight: f64) {
         if let Some(m) = self.members.get_mut(&member) {
@@ -246,16 +251,17 @@ impl Sorter {
         let active = self.members.get(&member).filter(|m| m.active);
         active.map(|m| &m.key)
     }
-    /// The active members after a place, or all.
-    pub(crate) fn after(&self, place: Option<&Key>, with_closed: bool) -> Members<'_> {
+    /// The active members after a place, or all, that have room for one of the minimums.
+    pub(crate) fn after(&self, place: Option<&Key>, wanted: Alternatives) -> Members<'_> {
         let from = place.map_or(Bound::Unbounded, Bound::Excluded);
-        let bounds = (from, Bound::Unbounded);
-        let closed = (with_closed && !self.closed.is_empty())
-            .then(|| self.closed.range::<Key, _>(bounds).peekable());
-        Members {
-            open: self.open.range::<Key, _>(bounds).peekable(),
-            closed,
-        }
+        let groups = self.groups.iter();
+        let with_room = groups
+            .filter(|(group, keys)| (wanted == ANY || group & wanted != 0) && !keys.is_empty());
+        Members(
+            with_room
+                .map(|(_, keys)| keys.range::<Key, _>((from, Bound::Unbounded)).peekable())
+                .collect(),
+        )
     }
     /// Brings the order up to date.
     pub(crate) fn refresh(&mut self, totals: &Totals, rng: &mut Rng) {
@@ -289,13 +295,15 @@ impl Sorter {
     }
     /// Panics if the order does not say what the members say.
     pub(crate) fn check(&self) {
-        let keys = |closed: bool| -> BTreeSet<Key> {
+        for (group, keys) in &self.groups {
             let members = self.members.values();
-            let chosen = members.filter(|m| m.active && m.closed == closed);
-            chosen.map(|m| m.key.clone()).collect()
-        };
-        assert_eq!(keys(false), self.open, "the order holds the active members");
-        assert_eq!(keys(true), self.closed, "closed members are apart");
+            let chosen = members.filter(|m| m.active && m.group == *group);
+            let expected: BTreeSet<Key> = chosen.map(|m| m.key.clone()).collect();
+            assert_eq!(&expected, keys, "the order holds the active members");
+        }
+        let active = self.members.values().filter(|m| m.active).count();
+        let ordered: usize = self.groups.iter().map(|(_, keys)| keys.len()).sum();
+        assert_eq!(active, ordered, "each is in one group");
         let stale = |(member, m): (&u32, &Member)| !m.stale || self.stale.contains(member);
         assert!(self.members.iter().all(stale), "what is stale is noted");
     }
@@ -313,44 +321,42 @@ impl Sorter {
         let Some(m) = self.members.get_mut(&member) else {
             return;
         };
-        if m.active {
-            if m.closed {
-                &mut self.closed
-            } else {
-                &mut self.open
-            }
-            .remove(&m.key);
-        }
+        let old = m.active.then(|| (m.group, m.key.clone()));
         change(m);
-        if m.active {
-            if m.closed {
-                &mut self.closed
-            } else {
-                &mut self.open
-            }
-            .insert(m.key.clone());
+        let new = m.active.then(|| (m.group, m.key.clone()));
+        if let Some((group, key)) = old {
+            self.group(group).remove(&key);
         }
+        if let Some((group, key)) = new {
+            self.group(group).insert(key);
+        }
+    }
+
+    fn group(&mut self, group: Alternatives) -> &mut BTreeSet<Key> {
+        let found = self.groups.iter().position(|(own, _)| *own == group);
+        let index = found.unwrap_or_else(|| {
+            self.groups.push((group, BTreeSet::new()));
+            self.groups.len() - 1
+        });
+        &mut self.groups[index].1
     }
 }
 
 /// Members in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Members<'a> {
-    open: Peekable<btree_set::Range<'a, Key>>,
-    closed: Option<Peekable<btree_set::Range<'a, Key>>>,
-}
+pub(crate) struct Members<'a>(SmallVec<[Peekable<btree_set::Range<'a, Key>>; 1]>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = &'a Key;
     fn next(&mut self) -> Option<&'a Key> {
-        let Some(closed) = &mut self.closed else {
-            return self.open.next();
-        };
-        match (self.open.peek(), closed.peek()) {
-            (Some(open), Some(shut)) if open < shut => self.open.next(),
-            (Some(_), None) => self.open.next(),
-            _ => closed.next(),
+        if let [only] = self.0.as_mut_slice() {
+            return only.next();
         }
+        let heads = self.0.iter_mut().enumerate();
+        let (_, first) = heads
+            .filter_map(|(index, keys)| Some((*keys.peek()?, index)))
+            .min()?;
+        self.0[first].next()
     }
 }
 
@@ -396,10 +402,14 @@ mod tests {
         assert_eq!(order(&mut sorter, &totals), [0, 1, 2]);
         sorter.set_active(0, false);
         assert_eq!(order(&mut sorter, &totals), [1, 2]);
-        sorter.set_closed(1, true);
+        sorter.set_group(1, 0b10);
         assert_eq!(order(&mut sorter, &totals), [1, 2]);
-        let open: Vec<u32> = sorter.after(None, false).map(|key| key.member).collect();
-        assert_eq!(open, [2]);
+        let with_room = |wanted| -> Vec<u32> {
+            let members = sorter.after(None, wanted);
+            members.map(|key| key.member).collect()
+        };
+        assert_eq!(with_room(0b01), [2]);
+        assert_eq!(with_room(0b11), [1, 2]);
     }
 
     #[test]

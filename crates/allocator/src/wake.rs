@@ -165,8 +165,13 @@ impl Allocator {
         let Some(entry) = self.roles.get(role) else {
             return;
         };
+        let name = entry.name.clone();
+        if self.is_at_limits(role) {
+            // It is woken when they leave something again, whatever else held it back.
+            return self.held_back.release(&name);
+        }
         let by_headroom = !self.roles[crate::ROOT].required.is_empty();
-        self.held_back.note(&entry.name, role, true, by_headroom);
+        self.held_back.note(&name, role, true, by_headroom);
     }
 
     /// A role goes: nothing may refer to its slot.

@@ -8,6 +8,7 @@
 
 use crate::{
     Allocator, ROOT,
+    alternatives::{ANY, Alternatives},
     portion::{Stage, Turn},
     slots::Marks,
     sorter::{Key, Members},
@@ -72,6 +73,11 @@ struct Frame<'a> {
     at: Option<&'a Key>,
 }
 
+/// The members of a level that the walk is to meet: roles with room for what is free, and all clients.
+fn wanted(turn: &Turn, clients: bool) -> Alternatives {
+    if clients { ANY } else { turn.alternatives }
+}
+
 impl Allocator {
     /// Scope of some clients.
     pub(crate) fn scope_of(&self, clients: impl Iterator<Item = u32>) -> Scope {
@@ -101,9 +107,15 @@ impl Allocator {
         let mut roles: SmallVec<[u32; 4]> = SmallVec::new();
         if turn.stage == Stage::Guarantees && self.creditors.len() <= FEW {
             roles.extend(self.creditors.iter().copied());
-        } else if turn.all_reserved && self.followers[turn.slot].reserved.len() <= FEW {
-            let reserved = &self.followers[turn.slot].reserved;
-            roles.extend(reserved.iter().map(|(role, _)| *role));
+        } else if turn.all_reserved
+            && let Some(owners) = turn.few_owners()
+        {
+            // A role that is not known has nobody below it.
+            roles.extend(
+                owners
+                    .iter()
+                    .filter_map(|role| self.role_index.get(*role).copied()),
+            );
         } else {
             roles.push(ROOT);
             return roles;
@@ -139,7 +151,9 @@ impl Allocator {
                 None => self.frame(turn, entry, false, owed),
                 Some((above, at)) => self.below(turn, above, at),
             };
-            frame.rest = self.level(&frame).after(Some(key), !turn.plain);
+            frame.rest = self
+                .level(&frame)
+                .after(Some(key), wanted(turn, frame.clients));
             frame.at = Some(key);
             frames.push(frame);
         }
@@ -181,7 +195,7 @@ impl Allocator {
             role,
             clients,
             owed,
-            rest: order.after(None, !turn.plain),
+            rest: order.after(None, wanted(turn, clients)),
             at: None,
         }
     }
@@ -219,8 +233,7 @@ impl Allocator {
                     || frame.owed
                     || (key.member != frame.role && self.roles[key.member].credits > 0)
             };
-            let has_room = || self.roles[key.member].fits & turn.alternatives != 0;
-            if scope.has_role(key.member) && has_room() && is_owed() {
+            if scope.has_role(key.member) && is_owed() {
                 return Some(key);
             }
         }
