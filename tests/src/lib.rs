@@ -5,8 +5,8 @@
 //! own codec would agree with itself. Waiting happens in [`wait`] and nowhere else.
 
 pub mod binary;
-pub mod cluster;
 pub mod churn;
+pub mod cluster;
 pub mod commands;
 pub mod emulator;
 pub mod hostility;
