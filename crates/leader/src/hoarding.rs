@@ -4,7 +4,7 @@
 //! (`--max_held_offers_share`); and whoever has held an offer for long is named in the log (`--held_offers_alarm`), again each
 //! time that it has been twice as long. The reference has neither, and only takes offers back after `--offer_timeout`.
 
-use crate::{Leader, Level, timers::Timer};
+use crate::{Leader, Level, ask::names::counted, timers::Timer};
 use std::time::Duration;
 use tepui_model::{FrameworkId, units::format_duration};
 
@@ -45,7 +45,8 @@ impl Leader {
         let Some(framework) = self.state.framework(id) else {
             return;
         };
-        let (count, held) = (framework.offers.size(), framework.offered.quantities());
+        let offers = counted(framework.offers.size(), "offer");
+        let held = framework.offered.quantities();
         let principal = match &framework.info.principal {
             Some(principal) => format!(" of principal {principal}"),
             None => String::new(),
@@ -57,7 +58,7 @@ impl Leader {
             _ => "",
         };
         let text = format!(
-            "ALARM: framework {id} ({}){principal} holds {count} offers of {held}, {share:.1}% of the cluster, the oldest for {age}{budget}",
+            "ALARM: framework {id} ({}){principal} holds {offers} of {held}, {share:.1}% of the cluster, the oldest for {age}{budget}",
             framework.info.name
         );
         self.notice(Level::Warning, text);

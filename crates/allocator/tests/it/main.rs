@@ -1,5 +1,6 @@
 //! The allocator from outside: events in, offers out.
 
+mod budget;
 mod constraints;
 mod explain;
 mod filters;

@@ -93,11 +93,9 @@ pub(super) async fn explain(operator: &Operator, of: &ArgMatches) -> Result<(), 
     if !body.contains_key("framework") && !body.contains_key("role") {
         return Err(OperateError::NobodyToExplain);
     }
-    let document = post(operator, "/tepui/explain", &body.into()).await?;
-    if of.get_flag("json") {
-        say(&document.to_string());
+    let Some(document) = post(operator, "/tepui/explain", &body.into(), of).await? else {
         return Ok(());
-    }
+    };
     for (i, answer) in list(&document["answers"]).iter().enumerate() {
         if i > 0 {
             say("");
@@ -145,18 +143,26 @@ pub(super) async fn simulate(operator: &Operator, of: &ArgMatches) -> Result<(),
         return Err(OperateError::NothingToSimulate);
     }
     let body = json!({"changes": changes, "demands": demands});
-    let document = post(operator, "/tepui/simulate", &body).await?;
-    if of.get_flag("json") {
-        say(&document.to_string());
+    let Some(document) = post(operator, "/tepui/simulate", &body, of).await? else {
         return Ok(());
-    }
+    };
     print_outcome(&document);
     Ok(())
 }
 
-async fn post(operator: &Operator, path: &str, body: &Value) -> Result<Value, OperateError> {
+/// Asks; prints the leader's document if that is wanted, else gives it back.
+async fn post(
+    operator: &Operator,
+    path: &str,
+    body: &Value,
+    of: &ArgMatches,
+) -> Result<Option<Value>, OperateError> {
     match operator.post_json(path, body.to_string()).await {
-        Ok(answer) => Ok(serde_json::from_slice(&answer)?),
+        Ok(answer) if of.get_flag("json") => {
+            say(&String::from_utf8_lossy(&answer));
+            Ok(None)
+        }
+        Ok(answer) => Ok(Some(serde_json::from_slice(&answer)?)),
         // Leaders that do not know the path have nothing to say of it.
         Err(Error::Status {
             address,
@@ -327,17 +333,24 @@ fn print_outcome(outcome: &Value) {
     for demand in list(&outcome["demands"]) {
         say("");
         say(&format!(
-            "{} of {} tasks of {} in role '{}' find a place, on {} followers",
+            "{} of {} tasks of {} in role '{}' find a place, on {}",
             demand["placed"],
             demand["count"],
             text(&demand["resources"]),
             demand["role"].as_str().unwrap_or_default(),
-            demand["on_followers"]
+            followers(&demand["on_followers"])
         ));
         if !demand["why"].is_null() {
             say("The next one does not:");
             print_answer(&demand["why"], "  ");
         }
+    }
+}
+
+fn followers(count: &Value) -> String {
+    match count.as_u64() {
+        Some(1) => "1 follower".to_owned(),
+        _ => format!("{count} followers"),
     }
 }
 

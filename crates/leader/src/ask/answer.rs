@@ -2,7 +2,7 @@
 
 use super::{
     cause::{CauseDocument, wanted},
-    names::{Amounts, FollowerName, FrameworkName, Names, lasting},
+    names::{Amounts, FollowerName, FrameworkName, Names, counted, lasting},
     simulation,
 };
 use serde::Serialize;
@@ -143,7 +143,10 @@ fn sentence(
     let role = &answer.role;
     if !answer.holds.is_empty() {
         let of = answer.holds.len();
-        return format!("{who} holds offers in role '{role}' of {of} followers with {what}");
+        return format!(
+            "{who} holds offers in role '{role}' of {} with {what}",
+            counted(of, "follower")
+        );
     }
     if !answer.is_blocked() {
         let (fitting, all) = (answer.fitting, answer.followers);
@@ -212,14 +215,17 @@ fn notes(names: &Names<'_>, holds_offers: bool) -> Vec<String> {
     }
     let mut away = |count: usize, what: &str| {
         if count > 0 {
-            notes.push(format!("{count} followers {what}, with what they have"));
+            notes.push(format!(
+                "{} {what}, with all they have",
+                counted(count, "follower")
+            ));
         }
     };
     let unreachable = names.view.unreachable_followers.size();
-    away(unreachable, "are unreachable");
+    away(unreachable, "unreachable");
     away(
         names.view.recovered_followers.size(),
-        "have not come back since the election",
+        "not back since the election",
     );
     if let Some(timeout) = names.view.leader.flags.get("offer_timeout") {
         notes.push(format!(

@@ -1,6 +1,6 @@
 //! Causes in documents: a kind for programs, a text for people, and the numbers.
 
-use super::names::{Amounts, FollowerName, FrameworkName, Names, lasting};
+use super::names::{Amounts, FollowerName, FrameworkName, Names, counted, lasting};
 use crate::view::FollowerView;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -311,8 +311,8 @@ fn everywhere_text(names: &Names<'_>, answer: &Answer, kind: Kind) -> String {
         Kind::Suppressed => format!("the framework has suppressed offers in role '{role}'"),
         Kind::OverBudget => match framework.and_then(|id| names.held(id, |_| true)) {
             Some(held) => format!(
-                "the framework holds as much in offers as it may (--max_held_offers_share): {} offers of {}, the oldest for {}",
-                held.offers,
+                "the framework holds as much in offers as it may (--max_held_offers_share): {} of {}, the oldest for {}",
+                counted(held.offers, "offer"),
                 held.resources,
                 lasting(held.oldest)
             ),

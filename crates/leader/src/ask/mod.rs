@@ -8,7 +8,7 @@
 mod answer;
 mod cause;
 mod fields;
-mod names;
+pub(crate) mod names;
 mod outcome;
 mod question;
 mod simulation;

@@ -211,3 +211,11 @@ pub(super) fn lasting(duration: Duration) -> String {
         seconds => format_duration(Duration::from_secs(seconds)),
     }
 }
+
+/// `1 offer`, `2 offers`
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

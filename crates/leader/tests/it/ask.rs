@@ -701,7 +701,7 @@ fn who_holds_an_offer_for_long_is_named_in_the_log_less_and_less_often() {
     assert_eq!(
         alarms[0].1,
         format!(
-            "ALARM: framework {id} (test) holds 1 offers of cpus:2; mem:2000, 100.0% of the cluster, the oldest for 10mins"
+            "ALARM: framework {id} (test) holds 1 offer of cpus:2; mem:2000, 100.0% of the cluster, the oldest for 10mins"
         )
     );
     let metrics = read::metrics(&scene.cluster.view(), scene.cluster.now.seconds());

@@ -178,6 +178,8 @@ async fn endpoints_of_a_leader_belong_to_the_references_realms() {
         "/flags",
         "/metrics/snapshot",
         "/maintenance/status",
+        "/tepui/explain",
+        "/tepui/simulate",
         "/files/browse?path=/",
         "/files/read?path=/",
         "/files/download?path=/",

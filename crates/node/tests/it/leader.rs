@@ -520,3 +520,64 @@ async fn a_leader_that_cannot_start_says_why() {
     );
     leader.shutdown().await.expect("a clean end");
 }
+
+fn json_of(response: &Wire) -> serde_json::Value {
+    serde_json::from_str(response.text()).expect("JSON")
+}
+
+#[tokio::test]
+async fn questions_are_answered_from_a_copy_and_refused_by_the_place_of_what_is_wrong() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let leader = start(dir.path()).await;
+    let mut client = Raw::connect(leader.address).await;
+    let question = "/tepui/explain?role=eng&resources=cpus:1,mem:64";
+    for path in [question, &format!("/master{question}")] {
+        let response = get(&mut client, path).await;
+        assert_eq!(response.status, 200, "{path}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        let answer = json_of(&response);
+        assert_eq!(answer["answers"][0]["blocked"], true);
+        assert_eq!(answer["answers"][0]["resources"]["amounts"]["mem"], 64.0);
+        let text =
+            "no offer of cpus:1; mem:64 for a new framework in role 'eng': there are no followers";
+        assert_eq!(answer["answers"][0]["text"], text);
+    }
+    let posted = r#"{"role": "eng", "resources": {"cpus": 1}}"#;
+    let response = post(&mut client, "/tepui/explain", JSON, posted).await;
+    assert_eq!(json_of(&response)["answers"][0]["role"], "eng");
+    let body = r#"{"changes": [{"add_followers": {"count": 3, "resources": "cpus:4;mem:1024"}}],
+        "demands": [{"role": "eng", "resources": "cpus:2;mem:10", "count": 10}]}"#;
+    let outcome = json_of(&post(&mut client, "/tepui/simulate", JSON, body).await);
+    assert_eq!(outcome["demands"][0]["placed"], 6);
+    for (path, body, status, text) in [
+        (
+            "/tepui/explain",
+            "{}",
+            400,
+            "The request: 'framework' or 'role' has to be given",
+        ),
+        (
+            "/tepui/explain",
+            r#"{"framework": "x"}"#,
+            404,
+            "There is no framework x",
+        ),
+        (
+            "/tepui/simulate",
+            r#"{"changes": [{"remove_follower": 7}]}"#,
+            400,
+            "changes[0].remove_follower: a text is expected",
+        ),
+        (
+            "/tepui/simulate",
+            r#"{"changes": [{"remove_follower": "x"}]}"#,
+            404,
+            "There is no follower x",
+        ),
+    ] {
+        let refused = post(&mut client, path, JSON, body).await;
+        assert_eq!((refused.status, refused.text()), (status, text), "{body}");
+    }
+    assert_eq!(get(&mut client, "/tepui/simulate").await.status, 405);
+    leader.shutdown().await.expect("an end");
+}
