@@ -99,7 +99,10 @@ pub(super) struct Mailbag {
 
 /// What of [`REPEATED`] waits for the core. Empty, it has no memory of its own but a few words.
 #[derive(Debug, Clone, Default)]
-struct Registrations(Arc<Mutex<Vec<(u64, Weak<()>)>>>);
+struct Registrations(Arc<Mutex<Vec<Waiting>>>);
+
+/// The hash of a message, and its mark as long as that waits.
+type Waiting = (u64, Weak<()>);
 
 impl Registrations {
     /// The mark of a message; none if it waits already. Two that differ are taken for the same once in 2^64
