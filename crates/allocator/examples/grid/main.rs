@@ -8,6 +8,9 @@
 //! The whole grid unless told a cell of it. Times are those of the processor. COUNTED names a row: that one runs
 //! within a function of its own, for tools that count instructions (`table`). What it prints is in `docs/benchmarks.md`.
 
+#![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
+#![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
+
 mod table;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

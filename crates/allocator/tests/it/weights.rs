@@ -27,7 +27,8 @@ fn grow(cluster: &mut Cluster, followers: std::ops::Range<usize>) -> (usize, usi
 
 #[test]
 fn weights_scale_shares() {
-    let cases: [(&[(&str, f64)], (usize, usize)); 7] = [
+    type Case<'a> = (&'a [(&'a str, f64)], (usize, usize));
+    let cases: [Case<'_>; 7] = [
         // Who has none has 1.
         (&[], (24, 24)),
         (&[("b", 1.0)], (24, 24)),

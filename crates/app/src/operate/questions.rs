@@ -190,7 +190,8 @@ async fn framework(operator: &Operator, name: &str) -> Result<String, OperateErr
 
 fn find(known: &[(&str, &str)], name: &str) -> Result<String, OperateError> {
     let end = format!("-{name}");
-    let tests: [&dyn Fn(&(&str, &str)) -> bool; 3] = [
+    type Test<'a> = &'a dyn Fn(&(&str, &str)) -> bool;
+    let tests: [Test<'_>; 3] = [
         &|(id, _)| *id == name,
         &|(id, _)| id.ends_with(&end),
         &|(_, own)| *own == name,

@@ -219,7 +219,7 @@ impl Oracle {
                 Some(bound) => resource.at_most(*bound),
                 None => Some(resource.clone()),
             };
-            portion = portion + &part.into_iter().collect::<Resources>();
+            portion += &part.into_iter().collect::<Resources>();
         }
         portion
     }

@@ -224,8 +224,8 @@ fn a_follower(id: &str, total: u8, kind: u8) -> Follower {
     let info = FollowerInfo {
         total: a_total(total),
         capabilities: FollowerCapabilities {
-            multi_role: kind / 8 % 4 != 0,
-            hierarchical_role: kind / 32 % 4 != 0,
+            multi_role: !(kind / 8).is_multiple_of(4),
+            hierarchical_role: !(kind / 32).is_multiple_of(4),
         },
         traits: constraints::traits(id, &format!("rack:{rack}"), region, None),
     };
