@@ -7,7 +7,6 @@
 //! What it prints is in `docs/benchmarks.md`.
 
 #![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
-#![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
 
 use std::{sync::Arc, time::Duration};
 use tepui_allocator::{Allocator, FollowerInfo, FrameworkOptions, OfferedResources, Options};

@@ -9,7 +9,6 @@
 //! within a function of its own, for tools that count instructions (`table`). What it prints is in `docs/benchmarks.md`.
 
 #![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
-#![expect(clippy::disallowed_methods, reason = "it measures a core, and is none")]
 
 mod table;
 
