@@ -174,6 +174,7 @@ impl Cluster {
 }
 
 /// So many cases of a property, unless `PROPTEST_CASES` says otherwise.
+#[expect(clippy::disallowed_methods, reason = "a test is no core")]
 pub(crate) fn cases(usual: u32) -> proptest::prelude::ProptestConfig {
     let told = std::env::var("PROPTEST_CASES").ok();
     let told = told.and_then(|text| text.parse().ok());
