@@ -161,7 +161,9 @@ fn assert_took_over(cluster: &Cluster, summary: &Value, id: &Value) {
         ["TASK_RUNNING", "TASK_KILLED"],
         "{summary}"
     );
-    assert_eq!(summary["reasons"][0], "REASON_RECONCILIATION", "{summary}");
+    // One that was killed before it could acknowledge leaves its last update to be heard again first.
+    let reasons = texts(&summary["reasons"]);
+    assert!(reasons.contains(&"REASON_RECONCILIATION"), "{summary}");
     assert_eq!(summary["errors"], json!([]), "{summary}");
     assert_eq!(summary["mistakes"], json!([]), "{summary}");
     assert_completed(cluster, summary, &[("TASK_KILLED", 1)]);

@@ -241,7 +241,13 @@ async fn wrong_requests_get_the_references_texts() {
             400,
             "No framework found with specified ID",
         ),
-        ("/quota", "", "{", 501, "POST /quota is not supported yet"),
+        (
+            "/quota",
+            "",
+            "{",
+            400,
+            "Failed to parse set quota request JSON '{': syntax error at line 1 near: ",
+        ),
         ("/reserve", "", "slaveId=%4", 400, BROKEN_FORM),
         ("/reserve", "", "slaveId=x&resources=[]", 400, UNKNOWN_AGENT),
         (

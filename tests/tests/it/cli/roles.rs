@@ -145,25 +145,17 @@ fn listening_beyond_loopback_is_said_once_and_loudly() {
 fn flags_whose_feature_is_not_there_are_named_at_start_up() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let work = work_dir(folder.path(), "leader");
-    let arguments = [
-        "leader",
-        "--ip=127.0.0.1",
-        "--port=0",
-        &work,
-        "--weights=a=2",
-        "--hooks=h",
-    ];
+    let arguments = ["leader", "--ip=127.0.0.1", "--port=0", &work, "--hooks=h"];
     let variables = [
-        ("MESOS_WHITELIST", "/etc/hosts"),
+        ("MESOS_MODULES_DIR", "/etc/modules"),
         ("MESOS_FRAMEWORK_SORTER", "drf"),
     ];
     let mut leader = start(&arguments, &variables, |_| ());
     leader.address("leader");
     let said = leader.stderr();
     for wanted in [
-        "--weights (command line) has no effect yet: the resource model is not part of this version",
         "--hooks (command line) has no effect yet: modules is not part of this version",
-        "--whitelist (environment (MESOS_WHITELIST)) has no effect yet",
+        "--modules_dir (environment (MESOS_MODULES_DIR)) has no effect yet",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
