@@ -5,9 +5,8 @@
 //! operator API that does the same; what it does is the core's to decide.
 
 use super::service::LeaderService;
-use crate::http::{ContentType, Request, Response, response};
+use crate::http::{Request, Response, response};
 use std::collections::BTreeMap;
-use tepui_leader::{Input, Via};
 use tepui_protocol::{
     json::{self, Names},
     v1::{
@@ -47,18 +46,10 @@ impl FormEndpoint {
         if request.method != http::Method::POST {
             return response::method_not_allowed(&["POST"], &request.method);
         }
-        let call = match self.call(&request) {
-            Ok(call) => Box::new(call),
-            Err(error) => return response::text(400, error),
-        };
-        let principal = request.principal_name();
-        let input = |request| Input::Operator {
-            request,
-            call,
-            via: Via::Endpoint,
-            principal,
-        };
-        service.ask(ContentType::Json, input).await
+        match self.call(&request) {
+            Ok(call) => service.ask_for_endpoint(&request, call).await,
+            Err(error) => response::text(400, error),
+        }
     }
 
     /// What a form asks for, or what is wrong with it.

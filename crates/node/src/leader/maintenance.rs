@@ -4,8 +4,7 @@
 //! are turned into the calls that do the same; what they do is the core's to decide.
 
 use super::service::LeaderService;
-use crate::http::{ContentType, Request, Response, response};
-use tepui_leader::{Input, Via};
+use crate::http::{Request, Response, response};
 use tepui_protocol::{
     json::{self, Names},
     v1::{
@@ -41,7 +40,7 @@ pub(super) async fn schedule(service: &LeaderService, request: Request) -> Respo
         ..Default::default()
     };
     call.set_type(call::Type::UpdateMaintenanceSchedule);
-    ask(service, &request, call).await
+    service.ask_for_endpoint(&request, call).await
 }
 
 /// `POST /machine/down` and `/machine/up`
@@ -68,16 +67,5 @@ pub(super) async fn machines(
             call.stop_maintenance = Some(call::StopMaintenance { machines });
         }
     }
-    ask(service, &request, call).await
-}
-
-async fn ask(service: &LeaderService, request: &Request, call: master::Call) -> Response {
-    let principal = request.principal_name();
-    let input = |request| Input::Operator {
-        request,
-        call: Box::new(call),
-        via: Via::Endpoint,
-        principal,
-    };
-    service.ask(ContentType::Json, input).await
+    service.ask_for_endpoint(&request, call).await
 }

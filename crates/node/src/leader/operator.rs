@@ -246,21 +246,14 @@ pub(super) async fn teardown(service: &LeaderService, request: Request) -> Respo
             "Missing 'frameworkId' query parameter in the request body",
         );
     };
-    let principal = request.principal_name();
-    let call = Box::new(master::Call {
+    let call = master::Call {
         r#type: Some(C::Teardown.into()),
         teardown: Some(master::call::Teardown {
             framework_id: v1::FrameworkId { value },
         }),
         ..Default::default()
-    });
-    let input = |request| Input::Operator {
-        request,
-        call,
-        via: Via::Endpoint,
-        principal,
     };
-    service.ask(ContentType::Json, input).await
+    service.ask_for_endpoint(&request, call).await
 }
 
 impl LeaderService {
@@ -276,6 +269,18 @@ impl LeaderService {
             // Stopping, or deposed in the meantime.
             Err(Stopped) => response::text(503, "No leader elected"),
         }
+    }
+
+    /// Asks the core what an endpoint of its own asks for, and words its answer.
+    pub(super) async fn ask_for_endpoint(&self, request: &Request, call: master::Call) -> Response {
+        let principal = request.principal_name();
+        let input = |request| Input::Operator {
+            request,
+            call: Box::new(call),
+            via: Via::Endpoint,
+            principal,
+        };
+        self.ask(ContentType::Json, input).await
     }
 }
 

@@ -5,8 +5,7 @@
 //! the calls of the operator API that do the same; what they do is the core's to decide.
 
 use super::service::LeaderService;
-use crate::http::{ContentType, Request, Response, response};
-use tepui_leader::{Input, Via};
+use crate::http::{Request, Response, response};
 use tepui_protocol::{
     json::{self, Names},
     v1::{
@@ -86,16 +85,8 @@ async fn ask(
     request: &Request,
     call: Result<master::Call, String>,
 ) -> Response {
-    let call = match call {
-        Ok(call) => Box::new(call),
-        Err(error) => return response::text(400, error),
-    };
-    let principal = request.principal_name();
-    let input = |request| Input::Operator {
-        request,
-        call,
-        via: Via::Endpoint,
-        principal,
-    };
-    service.ask(ContentType::Json, input).await
+    match call {
+        Ok(call) => service.ask_for_endpoint(request, call).await,
+        Err(error) => response::text(400, error),
+    }
 }
