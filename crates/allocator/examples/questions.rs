@@ -4,6 +4,12 @@
 //! cargo run --release -p tepui-allocator --example questions -- [FOLLOWERS] [FRAMEWORKS]
 //! ```
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it measures a core, and is none"
+)]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
