@@ -80,6 +80,9 @@ class Steady(Scheduler):
         task, state = update["task_id"]["value"], update["state"]
         if state in common.TERMINAL | {"TASK_GONE_BY_OPERATOR", "TASK_UNKNOWN"} and state != "TASK_UNREACHABLE":
             with self.lock:
+                if task in self.ends and update.get("reason") == "REASON_RECONCILIATION":
+                    # Asked before its end was heard, answered after that was acknowledged: nobody knows it any more.
+                    return
                 self.alive.pop(task, None)
                 self.ends.setdefault(task, [])
                 if state not in self.ends[task]:
